@@ -1,0 +1,1 @@
+"""Redis and Valkey servers; the only place that knows the key layout of kombu."""

@@ -1,0 +1,27 @@
+"""Invariants over a history. One family a file; each check is one pure function of the history."""
+
+from __future__ import annotations
+
+from pytest_celery_chaos.registry import Registry
+
+CHECKS = Registry(
+    "check",
+    {
+        "lost": "pytest_celery_chaos.checks.delivery:lost",
+        "unexpected": "pytest_celery_chaos.checks.delivery:unexpected",
+        "completed": "pytest_celery_chaos.checks.delivery:completed",
+        "executions": "pytest_celery_chaos.checks.delivery:executions",
+        "overlap": "pytest_celery_chaos.checks.delivery:overlap",
+        "redelivered": "pytest_celery_chaos.checks.redelivery:redelivered",
+        "requeued": "pytest_celery_chaos.checks.shutdown:requeued",
+        "exits": "pytest_celery_chaos.checks.shutdown:exits",
+        "never_started": "pytest_celery_chaos.checks.revoked:never_started",
+        "workers_alive": "pytest_celery_chaos.checks.sanity:workers_alive",
+        "no_critical": "pytest_celery_chaos.checks.sanity:no_critical",
+        "clean_end": "pytest_celery_chaos.checks.sanity:clean_end",
+        "exercised": "pytest_celery_chaos.checks.sanity:exercised",
+    },
+)
+
+#: Checks that judge every run, whatever its file expects (DESIGN 4); an expectation of the same name replaces one.
+ALWAYS = ("exercised", "lost", "unexpected", "workers_alive", "no_critical", "clean_end")

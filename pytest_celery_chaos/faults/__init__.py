@@ -1,0 +1,18 @@
+"""What can be broken. One family a file; each fault is one function that applies it and returns how it heals."""
+
+from __future__ import annotations
+
+from pytest_celery_chaos.registry import Registry
+
+FAULTS = Registry(
+    "fault",
+    {
+        "kill": "pytest_celery_chaos.faults.process:kill",
+        "stop": "pytest_celery_chaos.faults.process:stop",
+        "start": "pytest_celery_chaos.faults.process:start",
+        "restart": "pytest_celery_chaos.faults.process:restart",
+        "pause": "pytest_celery_chaos.faults.process:pause",
+        "resume": "pytest_celery_chaos.faults.process:resume",
+        "hold": "pytest_celery_chaos.faults.protocol:hold",
+    },
+)

@@ -1,0 +1,165 @@
+"""One thing that happened, and the vocabulary of things that can happen.
+
+An event is one line of NDJSON. Its time is CLOCK_MONOTONIC in nanoseconds, one clock for every process of the
+machine, containers included. What has a beginning and an end (a publish, an acknowledgement, the write of a
+result, a fault) is two events of one kind: phase ``invoke``, then ``ok``, ``fail`` or ``unknown`` (Jepsen's
+third outcome: nobody can say whether it took effect).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+Phase = Literal["invoke", "ok", "fail", "unknown"]
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened, when, to which task, and who says so.
+
+    :param t: CLOCK_MONOTONIC in nanoseconds.
+    :param source: whom it is about: ``client:NAME``, ``worker:NAME``, ``broker:NAME``, ``link:NAME``, ``fault``,
+        ``harness``.
+    :param kind: one of :data:`KINDS`.
+    :param phase: for what begins and ends; else None.
+    :param task: the task's id (which is the message's id), where there is one.
+    :param pid: the process that it happened in, as that process sees itself.
+    :param n: the number of the event in the process that wrote it, from 0, without gaps.
+    :param by: who wrote it down, where that is not the source (the harness sees a worker exit).
+    :param attrs: what else is known; see :data:`KINDS`.
+    """
+
+    t: int
+    source: str
+    kind: str
+    phase: Phase | None = None
+    task: str | None = None
+    pid: int = 0
+    n: int = 0
+    by: str | None = None
+    attrs: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    def to_line(self) -> str:
+        """The event as one line of NDJSON, without the line's end."""
+        record: dict[str, Any] = {"t": self.t, "source": self.source, "kind": self.kind}
+        for name in ("phase", "task", "by"):
+            value = getattr(self, name)
+            if value is not None:
+                record[name] = value
+        record["pid"], record["n"] = self.pid, self.n
+        if self.attrs:
+            record["attrs"] = dict(self.attrs)
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False, default=str)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Event:
+        """The event of one parsed line. Raises KeyError or TypeError where the line is not an event."""
+        return cls(
+            t=record["t"],
+            source=record["source"],
+            kind=record["kind"],
+            phase=record.get("phase"),
+            task=record.get("task"),
+            pid=record.get("pid", 0),
+            n=record.get("n", 0),
+            by=record.get("by"),
+            attrs=record.get("attrs", _NOTHING),
+        )
+
+    @property
+    def role(self) -> str:
+        """``worker`` of ``worker:a``."""
+        return self.source.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """``a`` of ``worker:a``."""
+        return self.source.partition(":")[2]
+
+
+#: Every kind of event: who writes it, its attributes, and when. `at:` of a scenario accepts each of them.
+KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # every recorded process
+        "hello": "first line of each process: role, argv, ppid, versions, monotonic, realtime, boottime (ns)",
+        "hook_missing": "the recorder found nothing to patch there: hook",
+        "hook_failed": "the recorder could not patch: hook, error",
+        "released": "a held process goes on: rules, how (go, eof, deadline), held (ns)",
+        # publishing, in a client or in a worker
+        "publish": "invoke/ok/fail/unknown: name, label, queue, eta, expires, retries; a retry publishes its own id again",
+        "get": "invoke/ok/fail/unknown, client: timeout; state or error",
+        "control": "invoke/ok/fail, client: a remote-control command was sent: command, ids, replies",
+        # worker, main process
+        "ready": "hostname, pool, concurrency, queues, settings (in force), tasks (options of each), versions",
+        "consuming": "BRPOP was sent for the first time on a connection: address (ours, host:port)",
+        "popped": "BRPOP has answered, `unacked` not yet written: name, tag, redelivered, retries",
+        "received": "`unacked` and `unacked_index` written: name, tag, redelivered, retries, eta",
+        "ack": "invoke (decided) / ok (ZREM and HDEL answered): tag",
+        "reject": "invoke/ok: tag, requeue",
+        "restore": "invoke/ok/fail: tag, reason (sweep, shutdown, reject); fail: somebody else had it",
+        "sweep": "invoke (mutex held, nothing restored yet) / ok (all due restored, mutex still held)",
+        "revoke": "invoke (command heard) / ok (known): ids, method, terminate",
+        "revoked": "a received task was discarded: reason (revoked, expired, terminated)",
+        "settled": "the main process is done with the request",
+        "connection_lost": "error, before (true: while connecting)",
+        "connection_back": "the consumer is connected again",
+        "prefetch": "basic_qos: count",
+        "signal": "a shutdown signal's handler was entered: signal, handler",
+        "soft_wait": "invoke/ok: wait_for_soft_shutdown",
+        "cancelled": "cancel_active_requests / cancel_all_unacked_requests was called",
+        "shutdown": "invoke/ok: how (warm, cold)",
+        "child_up": "a pool process is up: pid of it in `pid`",
+        "child_down": "a pool process is gone: child, exitcode",
+        # worker, where the task runs
+        "started": "before the task's body: name, tag, redelivered, retries",
+        "returned": "after the task's body: (nothing)",
+        "raised": "the body raised: error (type)",
+        "store": "invoke/ok/fail: state; the result is written",
+        "succeeded": "the task's trace ended in SUCCESS",
+        "failed": "it ended in FAILURE: error (type)",
+        "retried": "it ended in RETRY: error (type), countdown",
+        # seen from outside
+        "offline": "a process of ours has ended: code or signal, asked (true: a step or the harness ended it)",
+        "online": "a server answers PING: server, version, address",
+        "run": "first event of the harness: id, scenario, variant, axes",
+        "step": "invoke/ok/fail: index, verb, name",
+        "fault": "invoke/ok/fail: verb, args, name, index",
+        "heal": "invoke/ok/fail: verb, name",
+        "armed": "rule, moment",
+        "held": "a process waits at an armed moment: rules, event",
+        "missed": "a moment or fault that was armed and never came: rule, moment",
+        "label": "the ids of a send step: label, prefix, name, times",
+        "snapshot": "plain Redis reads: name, queues, unacked, index, mutex, bindings, results",
+        "quiet": "ok / fail: seconds, last (what was still open)",
+        "observed": "the time of `observe:` is over: seconds",
+        "critical": "a worker's log has a line of level CRITICAL: line",
+        "error": "the harness failed: error, where",
+        "end": "last event: all processes have ended",
+    }
+)
+
+#: Points of the protocol and the events on either side of them: a process held *before* a point has written the
+#: first event and waits; one held *after* it has written the second and waits.
+POINTS: Final[Mapping[str, tuple[tuple[str, Phase | None], tuple[str, Phase | None]]]] = MappingProxyType(
+    {
+        "publish": (("publish", "invoke"), ("publish", "ok")),
+        "pop": (("pop", "invoke"), ("popped", None)),  # `pop` invoke is never written, only held at
+        "record": (("popped", None), ("received", None)),
+        "run": (("started", None), ("returned", None)),
+        "store": (("store", "invoke"), ("store", "ok")),
+        "ack": (("ack", "invoke"), ("ack", "ok")),
+        "reject": (("reject", "invoke"), ("reject", "ok")),
+        "restore": (("restore", "invoke"), ("restore", "ok")),
+        "sweep": (("sweep", "invoke"), ("sweep", "ok")),
+        "revoke": (("revoke", "invoke"), ("revoke", "ok")),
+    }
+)
+
+#: Points that only a proxy on the wire can hold; the grammar knows them, a run without a proxy refuses them.
+WIRE_POINTS: Final = frozenset({"chord_part", "control", "heartbeat", "bind", "declare", "read_result"})

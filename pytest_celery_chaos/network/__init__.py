@@ -1,0 +1,1 @@
+"""Links between the processes of an environment, and the proxies on them."""

@@ -1,0 +1,1 @@
+"""Readers of a stored run: terminal, JSON."""

@@ -1,0 +1,1 @@
+"""Real Celery workers, and the recorder that runs inside them."""
