@@ -1,0 +1,41 @@
+"""What a scenario says of a server, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Server = Literal["valkey", "redis"]
+Persistence = Literal["none", "rdb", "aof-everysec", "aof-always", "aof-no"]
+
+
+@dataclass(frozen=True)
+class BrokerSpec:
+    """A Redis or Valkey server, as broker or as result backend.
+
+    :param name: by which steps and links name it.
+    :param server: ``valkey`` or ``redis``.
+    :param version: a version or its beginning (``9.1``); None takes the newest that is found.
+    :param persistence: what survives the server: nothing, RDB snapshots at the save points of *save*, or an
+        append-only file with ``appendfsync`` everysec, always or no.
+    :param save: RDB save points as in redis.conf, ``"1 1"`` (seconds and changes); only with ``rdb``.
+    :param maxmemory: as in redis.conf, ``"10mb"``.
+    :param maxmemory_policy: ``noeviction``, ``allkeys-lru`` …
+    :param password: give the server a password, made for the run.
+    :param socket: clients and workers use the server's unix socket.
+    :param options: any other option of the server, by its name in redis.conf.
+    :param path: the server's binary, instead of one found by server and version.
+    """
+
+    name: str = "main"
+    server: Server = "valkey"
+    version: str | None = None
+    persistence: Persistence = "none"
+    save: str | None = None
+    maxmemory: str | None = None
+    maxmemory_policy: str | None = None
+    password: bool = False
+    socket: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    path: str | None = None

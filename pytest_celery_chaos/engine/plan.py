@@ -1,0 +1,116 @@
+"""A plan: everything that a run needs to know, resolved, as a value. Made from a scenario file or by the fixture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.workers.spec import WorkerSpec
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When: at an event of the history, before or after a point of the protocol, or after a time.
+
+    Exactly one of *before*, *after*, *at* and *delay* is set.
+
+    :param before: a point (see :data:`pytest_celery_chaos.history.event.POINTS`); the process is held in front of it.
+    :param after: a point; the process is held behind it.
+    :param at: any event of :data:`~pytest_celery_chaos.history.event.KINDS`.
+    :param delay: seconds after *since*.
+    :param since: the name of a step (default: where the moment is armed).
+    :param task: the name of a ``send`` step, a task's name, or an id; None: any.
+    :param worker: a worker's name; None: any.
+    :param nth: the n-th such event, from 1.
+    :param timeout: seconds that a ``wait`` waits; of a ``when``: until it counts as never reached.
+    """
+
+    before: str | None = None
+    after: str | None = None
+    at: str | None = None
+    delay: float | None = None
+    since: str | None = None
+    task: str | None = None
+    worker: str | None = None
+    nth: int = 1
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One verb of the file with its arguments, checked against the verb's signature.
+
+    :param heal_after: seconds after which the fault heals by itself (``for:`` of the file).
+    :param place: ``file:line:column``, for messages.
+    """
+
+    index: int
+    verb: str
+    family: Literal["fault", "workload"]
+    args: Mapping[str, Any]
+    name: str | None = None
+    when: Moment | None = None
+    heal_after: float | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """A violation that is known: pinned to what was seen, on which variants and versions.
+
+    :param seen: the figure that the check reports, or its bounds ``(low, high)``.
+    :param variant: only in this variant, or these; empty: in all.
+    :param where: versions or axes it is known on, ``{"kombu": "<5.7", "pool": "prefork"}``; empty: everywhere.
+    """
+
+    seen: float | tuple[float, float]
+    ref: str
+    why: str
+    variant: Sequence[str] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A check of the file, with its arguments and the hazards recorded beside it."""
+
+    check: str
+    args: Mapping[str, Any]
+    hazards: Sequence[Hazard] = ()
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    :param app: ``builtin``, or the user's own as ``proj.celery:app``.
+    :param config: Celery settings for every worker and client, merged over the application's.
+    :param backend: a server of its own for results; None: database 1 of the broker.
+    :param observe: judge after so many seconds instead of waiting for quiet.
+    :param quiet: seconds that quiet may take.
+    :param axes: what was chosen from outside the file (server, pool), for reports.
+    """
+
+    scenario: str
+    variant: str | None = None
+    file: str | None = None
+    about: str = ""
+    refs: Sequence[str] = ()
+    app: str = "builtin"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    broker: BrokerSpec = field(default_factory=BrokerSpec)
+    backend: BrokerSpec | None = None
+    workers: Mapping[str, WorkerSpec] = field(default_factory=dict)
+    steps: Sequence[Step] = ()
+    observe: float | None = None
+    quiet: float = 60.0
+    expect: Sequence[Expectation] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, Any]:
+        """The plan as JSON-ready data, for the run's folder."""
+        return asdict(self)

@@ -1,0 +1,44 @@
+"""What a scenario says of a worker, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Pool = Literal["prefork", "solo", "threads"]
+#: `default` is Celery as users run it: mingle, gossip and heartbeat on. `fast` starts a second sooner, without
+#: them, and so without the revoked ids that mingle carries from worker to worker.
+Profile = Literal["default", "fast"]
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One ``celery worker``.
+
+    :param name: by which steps name it; its node name is ``NAME@chaos`` unless *hostname* says otherwise.
+    :param pool: ``--pool``.
+    :param concurrency: ``--concurrency``.
+    :param queues: ``--queues``; empty: the application's default.
+    :param start: started with the environment; else by a ``start`` step.
+    :param profile: see :data:`Profile`.
+    :param hostname: ``--hostname``, the whole node name.
+    :param statedb: ``file`` keeps revoked ids in a file of the run (``--statedb``); a path is passed on as it is.
+    :param options: further command-line options, as they stand on the command line.
+    :param env: environment variables.
+    :param config: Celery settings laid over the application's in this worker alone.
+    :param celery: run it under this Celery version (``5.5``), in an environment made for it; None: the installed one.
+    """
+
+    name: str
+    pool: Pool = "prefork"
+    concurrency: int = 1
+    queues: Sequence[str] = ()
+    start: bool = True
+    profile: Profile = "default"
+    hostname: str | None = None
+    statedb: str | None = None
+    options: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    celery: str | None = None
