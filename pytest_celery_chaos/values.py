@@ -1,0 +1,67 @@
+"""Types of values that a verb's signature may use, so that a scenario's text can be read and checked against it.
+
+Each is an ordinary type with a marker beside it: the function receives a plain float or str, and who reads a
+scenario learns from the marker what the text means. Standard library only: faults and checks import it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pytest_celery_chaos.errors import UsageError
+
+RefKind = Literal["task", "task_name", "worker", "broker", "step", "fault", "point", "event", "signal"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The number is a quantity of this unit; a scenario writes it with its unit (``500ms``), never bare."""
+
+    name: Literal["seconds"]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The text is the name of something else; a scenario that names nothing there is refused."""
+
+    kind: RefKind
+
+
+#: Seconds. In a scenario always with its unit: ``500ms``, ``2s``, ``1.5s``, ``5m``, ``1h``.
+Duration: TypeAlias = Annotated[float, Unit("seconds")]
+#: The name of a ``send`` step, a task's name, or a task's id.
+TaskRef: TypeAlias = Annotated[str, Ref("task")]
+#: A task that the application has, by its name.
+TaskName: TypeAlias = Annotated[str, Ref("task_name")]
+#: One of the scenario's workers.
+WorkerRef: TypeAlias = Annotated[str, Ref("worker")]
+#: The scenario's broker or its result backend, by its name.
+BrokerRef: TypeAlias = Annotated[str, Ref("broker")]
+#: The ``name`` of a step.
+StepRef: TypeAlias = Annotated[str, Ref("step")]
+#: The ``name`` of a step that applies a fault, or ``all``.
+FaultRef: TypeAlias = Annotated[str, Ref("fault")]
+#: A point of the protocol: a key of :data:`pytest_celery_chaos.history.event.POINTS`.
+PointRef: TypeAlias = Annotated[str, Ref("point")]
+#: A kind of event: a key of :data:`pytest_celery_chaos.history.event.KINDS`.
+EventRef: TypeAlias = Annotated[str, Ref("event")]
+#: A signal, with or without ``SIG``: ``KILL``, ``TERM``, ``QUIT``, ``USR1`` …
+SignalName: TypeAlias = Annotated[str, Ref("signal")]
+
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)(?P<unit>ms|s|m|h)", re.ASCII)
+DURATION_HINT: Final = "write a number and its unit: 500ms, 2s, 1.5s, 5m, 1h"
+
+
+def parse_duration(text: str) -> float:
+    """The seconds that *text* (``500ms``, ``2s``, ``1.5s``, ``5m``, ``1h``) stands for.
+
+    :raises UsageError: the text is not one number and one unit.
+    """
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise UsageError(f"{text!r} is not a duration", hint=DURATION_HINT)
+    # Rounded to the nanosecond: 0.1 ms steps must not show as 0.30000000000000004 in messages.
+    return round(float(found["number"]) * _SECONDS[found["unit"]], 9)
