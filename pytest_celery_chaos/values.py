@@ -29,6 +29,15 @@ class Ref:
     kind: RefKind
 
 
+@dataclass(frozen=True)
+class AtLeast:
+    """The number is no smaller than this."""
+
+    least: float
+
+
+#: A whole number from 1.
+Count: TypeAlias = Annotated[int, AtLeast(1)]
 #: Seconds. In a scenario always with its unit: ``500ms``, ``2s``, ``1.5s``, ``5m``, ``1h``.
 Duration: TypeAlias = Annotated[float, Unit("seconds")]
 #: The name of a ``send`` step, a task's name, or a task's id.
