@@ -1,0 +1,280 @@
+"""The harness's side of the keeper: start processes, signal them, know how they end, leave none behind.
+
+The other side is :mod:`pytest_celery_chaos.system.keeper_main`, which says how. One keeper serves one test process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_celery_chaos.errors import KeeperGone, StartFailed, UsageError
+from pytest_celery_chaos.system import keeper_main, wait
+from pytest_celery_chaos.system.child import Child, Exit, check_signal
+
+__all__ = ["Child", "Exit", "Keeper"]
+
+ANSWER_SECONDS = 3 * keeper_main.KILL_SECONDS
+"""How long the keeper may take to answer; it takes milliseconds, unless something cannot be killed."""
+
+_SHORT = 40
+"""Characters of a temporary folder's parent that still leave room for a unix socket in it (107 in all)."""
+
+
+class _Answer:
+    def __init__(self, child: Child | None) -> None:
+        self.child = child
+        self.ready = threading.Event()
+        self.reply: dict[str, Any] | None = None
+
+
+class Keeper:
+    """Starts the keeper process, in a session of its own; about 20 ms.
+
+    When this process ends, however it ends, everything that was spawned is killed within a fraction of a second.
+
+    :param watch: pids whose death ends everything, this process too: an xdist worker's controller.
+    :raises UsageError: if one of them does not run.
+    :raises KeeperGone: if the keeper cannot be started.
+    """
+
+    def __init__(self, *, watch: Sequence[int] = ()) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._keys = itertools.count(1)
+        self._answers: dict[int, _Answer] = {}
+        self._children: dict[int, Child] = {}
+        self._folders: list[Path] = []
+        self._runs: list[Path] = []
+        self._gone: str | None = None
+        self._closing = False
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # Doubled by the kernel, so that a message always fits into one packet.
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, keeper_main.PACKET // 2)
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper_main.__file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, name="celery-chaos keeper", daemon=True)
+        self._reader.start()
+        _keepers.add(self)
+        atexit.register(self.close)
+        missing = self._ask("hello", owner=self._owner, watch=list(watch)).get("missing")
+        if missing is not None:
+            self.close()
+            raise UsageError(f"process {missing} cannot be watched: it does not run")
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the keeper."""
+        return self._process.pid
+
+    def spawn(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> Child:
+        """Start a process: its own process group, default signals, no input, stdout and stderr appended to *log*.
+
+        :param name: what messages call it: ``worker:a``.
+        :param argv: the command; without a slash it is looked up in the PATH of *env*.
+        :param env: its whole environment.
+        :param on_exit: called on the keeper's reader thread before :meth:`Child.wait` returns. It must be quick and
+            may not ask the keeper for anything.
+        :raises StartFailed: if it cannot be started.
+        """
+        path = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))
+        if path is None:
+            raise StartFailed(f"{argv[0]!r} is not in PATH", where=name, hint="install it or give its full path")
+        child = Child(self, next(self._keys), name, argv, on_exit)
+        reply = self._ask(
+            "spawn", child, key=child.key, argv=list(argv), path=path, env=dict(env), cwd=os.fspath(cwd.absolute()),
+            log=os.fspath(log.absolute()),
+        )  # fmt: skip
+        if "error" in reply:
+            at = {"log": f"its log {log}", "cwd": f"its working folder {cwd}"}.get(reply.get("step", ""), repr(path))
+            raise StartFailed(f"cannot be started: {at}: {reply['error']}", where=name, hint="correct the path")
+        return child
+
+    def send_signal(self, do: str, child: Child, sig: int, **more: Any) -> bool:
+        """Send a signal to a child, its group, or one of its own; see :class:`Child`."""
+        check_signal(sig)
+        if self._gone is not None:
+            return False
+        return bool(self._ask(do, key=child.key, sig=int(sig), **more).get("sent"))
+
+    def temp_folder(self) -> Path:
+        """Make a folder with a short path, removed when this keeper closes or its owner dies."""
+        base = Path(tempfile.gettempdir()).absolute()
+        if len(os.fspath(base)) > _SHORT:
+            base = Path("/tmp")
+        reply = self._ask("folder", base=os.fspath(base))
+        if "error" in reply:
+            raise StartFailed(
+                f"no temporary folder in {base}: {reply['error']}", hint="set TMPDIR to a folder of yours"
+            )
+        self._folders.append(Path(reply["path"]))
+        return self._folders[-1]
+
+    def run_begun(self, folder: Path) -> None:
+        """From now on, should this process die, the run in *folder* is marked as interrupted in its ``run.json``."""
+        self._ask("run_begun", folder=os.fspath(folder.absolute()))
+        self._runs.append(folder)
+
+    def run_ended(self, folder: Path) -> None:
+        """The run in *folder* has told its end itself."""
+        self._ask("run_ended", folder=os.fspath(folder.absolute()))
+        self._runs = [run for run in self._runs if run != folder]
+
+    def end(self, child: Child) -> Exit:
+        """Kill a child, all that descends from it and its process group; return when they are gone.
+
+        :raises WaitExpired: if it would not die.
+        """
+        if self._gone is None:
+            self._ask("end", key=child.key)
+        return child.wait(timeout=1.0)
+
+    def end_all(self, *, spare: Sequence[Child] = ()) -> None:
+        """Kill all that was spawned or descends from it, daemons too, but *spare* and what descends from those."""
+        self._ask("end_all", spare=[child.key for child in spare])
+
+    def close(self) -> None:
+        """Kill all descendants, remove the temporary folders, end the keeper. Harmless when done before."""
+        if os.getpid() != self._owner:
+            return  # a forked copy: the keeper is the parent's
+        with self._lock:
+            self._closing = True
+        with contextlib.suppress(KeeperGone):
+            self._ask("close")
+        self._reader.join(ANSWER_SECONDS)
+        if self._reader.is_alive():
+            self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        atexit.unregister(self.close)
+
+    # The reader thread and its other end
+
+    def _ask(self, do: str, child: Child | None = None, **what: Any) -> dict[str, Any]:
+        if os.getpid() != self._owner:
+            raise UsageError(f"the keeper belongs to process {self._owner}, not to its fork {os.getpid()}")
+        if threading.current_thread() is self._reader:
+            raise UsageError(f"on_exit asked the keeper to {do}", hint="only note the exit there, and act elsewhere")
+        answer = _Answer(child)
+        number = next(self._keys)
+        packet = json.dumps({"n": number, "do": do, **what}).encode()
+        with self._lock:
+            if self._gone is not None:
+                raise KeeperGone(self._gone, hint="run again")
+            self._answers[number] = answer
+            try:
+                self._connection.send(packet)
+            except OSError as error:
+                raise KeeperGone(f"the keeper cannot be reached: {error.strerror}", hint="run again") from error
+        wait.for_event(answer.ready, what=f"the keeper's answer to {do!r}", timeout=ANSWER_SECONDS)
+        if answer.reply is None:
+            raise KeeperGone(self._gone or "the keeper ended", hint="run again")
+        return answer.reply
+
+    def _read(self) -> None:
+        crash = None
+        while True:
+            try:
+                packet = self._connection.recv(keeper_main.PACKET)
+            except OSError:
+                break
+            if not packet:
+                break
+            message = json.loads(packet)
+            if "exit" in message:
+                self._report(message)
+            elif "crash" in message:
+                crash = message["crash"]
+            else:
+                self._answered(message)
+        self._lost(crash)
+
+    def _answered(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            answer = self._answers.pop(message["n"])
+        if answer.child is not None and "pid" in message:
+            # Here, not in the caller: the report of its exit may be the next packet.
+            answer.child.pid, answer.child.started = message["pid"], message["t"]
+            self._children[answer.child.key] = answer.child
+        answer.reply = message
+        answer.ready.set()
+
+    def _report(self, message: dict[str, Any]) -> None:
+        child = self._children.pop(message["exit"])
+        try:
+            child.ended(Exit(message["code"], message["signal"], message["t"]))
+        except Exception:
+            threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), self._reader]))
+
+    def _lost(self, crash: str | None) -> None:
+        """The keeper is gone: after close, or because somebody killed it. Then its children are killed from here."""
+        with self._lock:
+            self._gone = crash or ("the keeper is closed" if self._closing else f"the keeper (pid {self.pid}) died")
+            waiting = list(self._answers.values())
+            self._answers.clear()
+        if not self._closing and os.getpid() == self._owner:
+            for child in self._children.values():
+                _kill_group(child.pid)
+            for run in self._runs:
+                keeper_main.mark_interrupted(os.fspath(run.absolute()), self._gone)
+            for folder in self._folders:
+                keeper_main.remove_tree(os.fspath(folder))
+        for child in self._children.values():
+            child.ended(None)
+        for answer in waiting:
+            answer.ready.set()
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, 9)
+    except OSError:
+        pass
+
+
+_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+def _forget_in_fork() -> None:
+    """A fork must not hold the keeper's pipe open, or the keeper would outlive its owner."""
+    for keeper in list(_keepers):
+        keeper._connection.close()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)

@@ -1,0 +1,402 @@
+"""The keeper: one small process that starts all others and leaves none behind.
+
+Started by :class:`~pytest_celery_chaos.system.keeper.Keeper` as ``python -I -S keeper_main.py FD``; FD is one end of a
+SEQPACKET socket pair, one JSON document a packet, so that an interrupted sender cannot leave half a message. It is one
+file on the standard library alone, because nothing else can be imported under ``-I -S``, and it has one thread.
+
+It is the *subreaper* (``prctl(2)``) of all that descends from it: a process that leaves its session, wipes its
+environment or loses its parent still becomes the keeper's child. When the owner's end of the socket closes, or a
+watched process dies, it kills all of them, stopped ones too, removes the temporary folders and marks unfinished runs.
+"""
+
+# pathlib would double the time that the imports take.
+# ruff: noqa: PTH101, PTH102, PTH105, PTH106, PTH108, PTH110, PTH118, PTH119, PTH123, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+PACKET = 1 << 20
+"""Bytes that one message may have at most; the harness limits its send buffer so that it cannot send more."""
+
+KILL_SECONDS = 10.0
+"""How long killing goes on: a process in uninterruptible sleep does not die before the kernel lets it."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+_HAS_CHILDREN_FILE = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def children_of(pid: int) -> list[int]:
+    """The direct children of *pid*, zombies included; empty when *pid* is gone."""
+    if not _HAS_CHILDREN_FILE:  # a kernel without CONFIG_PROC_CHILDREN
+        return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and parent_of(int(entry)) == pid]
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # any thread may have forked
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+    except OSError:
+        pass  # it ended while we looked
+    return found
+
+
+def parent_of(pid: int) -> int:
+    """The parent of *pid*, 0 when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def descendants(pid: int, spared: Collection[int] = ()) -> list[int]:
+    """All that descends from *pid*, parents before children, without the *spared* and what descends from them."""
+    found: list[int] = []
+    ahead = [pid]
+    while ahead:
+        fresh = [child for child in children_of(ahead.pop()) if child not in spared]
+        found += fresh
+        ahead += fresh
+    return found
+
+
+def _send(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def mark_interrupted(folder: str, reason: str) -> None:
+    """Rewrite the ``run.json`` of a run that nobody will finish; a finished one, or a folder that is gone, stays."""
+    path = os.path.join(folder, "run.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        record = None  # killed before it was written
+    if not isinstance(record, dict):
+        record = {"id": os.path.basename(folder)}
+    if record.get("status") == "finished":
+        return
+    record.update(status="interrupted", ended_by=reason)
+    try:
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(record, file)
+        os.replace(path + ".new", path)
+    except OSError:
+        pass  # the folder is gone or the disk is full: nothing is left to tell
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder with all in it, as far as the file system allows; links are removed, not followed."""
+    try:
+        os.chmod(path, 0o700)
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    remove_tree(entry.path)
+                else:
+                    os.unlink(entry.path)
+        os.rmdir(path)
+    except OSError:
+        pass
+
+
+class KeeperProcess:
+    """The state of the keeper and its loop. Requests are methods named ``do_…``; their result is the reply."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.outbox: list[bytes] = []
+        self.running: dict[int, int] = {}  # pid -> the harness's key
+        self.pids: dict[int, int] = {}  # key -> pid, also after the exit: its process group may live on
+        self.folders: list[str] = []
+        self.runs: list[str] = []
+        self.watched: dict[int, int] = {}  # pidfd -> pid
+        self.owner_pidfd = -1
+        self.ended_by: str | None = None
+        self.close_request: int | None = None
+        self.wake, wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        self.poll = select.poll()
+        self.poll.register(self.wake, select.POLLIN)
+        self.poll.register(connection, select.POLLIN)
+
+    # The loop
+
+    def serve(self) -> None:
+        """Answer the owner and report exits, until the owner closes, the owner ends or a watched process dies."""
+        while self.ended_by is None:
+            for fd, _ in self.poll.poll():
+                if fd == self.connection.fileno():
+                    self.receive()
+                elif fd in self.watched:
+                    self.ended_by = f"watched process {self.watched[fd]} ended"
+                    signal.pidfd_send_signal(self.owner_pidfd, signal.SIGKILL)
+                elif fd == self.owner_pidfd:
+                    self.ended_by = "the owner ended"
+            self.reap()
+            self.flush()
+
+    def receive(self) -> None:
+        """Take one request. An error in it is the requester's: it is told, and the keeper lives on."""
+        try:
+            packet = self.connection.recv(PACKET)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            packet = b""
+        if not packet:
+            self.ended_by = "the owner ended"
+            return
+        request = json.loads(packet)
+        number = request.pop("n")
+        try:
+            reply = getattr(self, "do_" + request.pop("do"))(**request)
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        if self.ended_by is None:
+            self.send({"n": number, **reply})
+        else:
+            self.close_request = number
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.outbox.append(json.dumps(message).encode())
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what can be sent. The keeper never blocks on an owner that does not read, e.g. a stopped one."""
+        try:
+            while self.outbox:
+                self.connection.send(self.outbox[0], socket.MSG_DONTWAIT)
+                del self.outbox[0]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.outbox.clear()  # nobody is there any more
+        self.poll.modify(self.connection, select.POLLIN | (select.POLLOUT if self.outbox else 0))
+
+    def reap(self) -> None:
+        """Take leave of every process that has ended, adopted ones too, and report those that were spawned by name."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wake, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            now = time.monotonic_ns()
+            if pid == 0:
+                return
+            key = self.running.pop(pid, None)
+            if key is not None:
+                code = os.waitstatus_to_exitcode(status)
+                end = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
+                self.send({"exit": key, "t": now, **end})
+
+    # Requests
+
+    def do_hello(self, owner: int, watch: list[int]) -> dict[str, Any]:
+        """Watch the owner and the processes whose death ends everything."""
+        for pid in [owner, *watch]:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return {"missing": pid}
+            if self.owner_pidfd < 0:
+                self.owner_pidfd = pidfd
+            else:
+                self.watched[pidfd] = pid
+            self.poll.register(pidfd, select.POLLIN)
+        return {}
+
+    def do_spawn(self, key: int, argv: list[str], path: str, env: dict[str, str], cwd: str, log: str) -> dict[str, Any]:
+        """Start a process in a group of its own, with default signals, no input, and no file of ours but its log."""
+        step = "log"
+        output = -1
+        try:
+            output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            step = "cwd"
+            os.chdir(cwd)  # posix_spawn has no working folder of its own; this process has one thread
+            step = "exec"
+            started = time.monotonic_ns()
+            pid = os.posix_spawn(
+                path,
+                argv,
+                env,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}),
+            )
+        except (OSError, ValueError) as error:
+            return {"step": step, "error": getattr(error, "strerror", None) or str(error)}
+        finally:
+            if output >= 0:
+                os.close(output)
+            os.chdir("/")  # keep no folder busy
+        self.running[pid] = key
+        self.pids[key] = pid
+        return {"pid": pid, "t": started}
+
+    def do_signal(self, key: int, sig: int, group: bool) -> dict[str, Any]:
+        """Signal a child that is not reaped, so that its pid is its own, or its process group while any of it lives."""
+        pid = self.pids[key]
+        if self.running.get(pid) == key:
+            return {"sent": _send(-pid if group else pid, sig)}
+        return {"sent": group and bool(self.orphans_of_group(key)) and _send(-pid, sig)}
+
+    def do_signal_pid(self, key: int, pid: int, sig: int) -> dict[str, Any]:
+        """Signal one process that descends from a child. The pidfd pins it before its ancestry is read."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except (ProcessLookupError, ValueError):
+            return {"sent": False}
+        try:
+            root = self.pids[key]
+            if self.running.get(root) != key or pid not in descendants(root):
+                return {"sent": False}
+            signal.pidfd_send_signal(pidfd, sig)
+        except ProcessLookupError:
+            return {"sent": False}
+        finally:
+            os.close(pidfd)
+        return {"sent": True}
+
+    def do_end(self, key: int) -> dict[str, Any]:
+        """Kill a child, what descends from it, and what is left of its process group."""
+        root = self.pids[key]
+
+        def members() -> list[int]:
+            own = [root, *descendants(root)] if self.running.get(root) == key else []
+            return own + self.orphans_of_group(key)
+
+        return {"left": self.destroy(members)}
+
+    def do_end_all(self, spare: list[int]) -> dict[str, Any]:
+        """Kill everything but the children with these keys and what descends from them."""
+        spared = {self.pids[key] for key in spare if self.running.get(self.pids[key]) == key}
+        return {"left": self.destroy(lambda: descendants(os.getpid(), spared))}
+
+    def do_folder(self, base: str) -> dict[str, Any]:
+        """Make a temporary folder here, not in the owner, which could be killed before it has told us its name."""
+        path = os.path.join(base, "chaos-" + os.urandom(5).hex())
+        os.mkdir(path, 0o700)
+        self.folders.append(path)
+        return {"path": path}
+
+    def do_run_begun(self, folder: str) -> dict[str, Any]:
+        self.runs.append(folder)
+        return {}
+
+    def do_run_ended(self, folder: str) -> dict[str, Any]:
+        if folder in self.runs:
+            self.runs.remove(folder)
+        return {}
+
+    def do_close(self) -> dict[str, Any]:
+        self.ended_by = "closed before the run had ended"
+        return {}
+
+    # Killing
+
+    def orphans_of_group(self, key: int) -> list[int]:
+        """The adopted processes in the group of a child; none if its number is by now that of another child's group."""
+        group = self.pids[key]
+        if self.running.get(group, key) != key:
+            return []
+        return [pid for pid in descendants(os.getpid(), self.running) if _group_of(pid) == group]
+
+    def destroy(self, members: Callable[[], list[int]]) -> list[int]:
+        """Kill *members* until there is none, and reap them.
+
+        All are stopped before any is killed: what is stopped cannot fork, so that a tree that grows while it is being
+        killed cannot escape, nor can a pid be reused.
+
+        :return: the pids that would not die within :data:`KILL_SECONDS`.
+        """
+        deadline = time.monotonic() + KILL_SECONDS
+        doomed: set[int] = set()
+        while True:
+            fresh = [pid for pid in members() if pid not in doomed]
+            while fresh and time.monotonic() < deadline:
+                for pid in fresh:
+                    _send(pid, signal.SIGSTOP)
+                doomed.update(fresh)
+                fresh = [pid for pid in members() if pid not in doomed]
+            for pid in doomed:
+                _send(pid, signal.SIGKILL)
+            select.select([self.wake] if doomed else [], [], [], 0.02 if doomed else 0)
+            self.reap()
+            doomed.intersection_update(descendants(os.getpid()))
+            if time.monotonic() > deadline or not (doomed or members()):
+                return sorted(doomed)
+
+    def clean_up(self, reason: str) -> None:
+        """Leave nothing behind: processes first, since a live one could still write into what is removed."""
+        left = self.destroy(lambda: descendants(os.getpid()))
+        for folder in self.runs:
+            mark_interrupted(folder, reason)
+        for folder in self.folders:
+            remove_tree(folder)
+        if self.close_request is not None:
+            self.send({"n": self.close_request, "left": left})
+            while self.outbox and select.select([], [self.connection], [], 1.0)[1]:
+                self.flush()
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _become_subreaper() -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def main() -> None:
+    """Serve the owner at the other end of the inherited socket, then clean up whatever happened."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wake-up pipe is written
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    _become_subreaper()
+    os.chdir("/")
+    keeper = KeeperProcess(connection)
+    try:
+        keeper.serve()
+    except BaseException as error:
+        keeper.ended_by = f"the keeper failed: {type(error).__name__}: {error}"
+        keeper.send({"crash": keeper.ended_by})
+    try:
+        keeper.clean_up(keeper.ended_by or "the keeper ended")
+    finally:
+        os._exit(0)  # skips the interpreter's own end
+
+
+if __name__ == "__main__":
+    main()
