@@ -52,8 +52,15 @@ class Verb:
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The verb's own arguments, annotations resolved, without what it acts on."""
-        signature = inspect.signature(self.function, eval_str=True)
-        return dict(list(signature.parameters.items())[1:])
+        # Resolved one by one: what the verb acts on, and what it returns, may be names that only type checkers import.
+        parameters = list(inspect.signature(self.function).parameters.values())[1:]
+        return {parameter.name: self._resolved(parameter) for parameter in parameters}
+
+    def _resolved(self, parameter: inspect.Parameter) -> inspect.Parameter:
+        annotation = parameter.annotation
+        if isinstance(annotation, str):
+            annotation = eval(annotation, self.function.__globals__)
+        return parameter.replace(annotation=annotation)
 
     @property
     def about(self) -> str:

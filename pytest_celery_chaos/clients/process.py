@@ -1,0 +1,118 @@
+"""The client process: does to Celery what a user's web application does, and tells nobody but its ledger.
+
+It is a process of its own because a ``delay()`` that blocks for ever, or a result whose ``__del__`` takes 19
+seconds, must not hang the harness. It takes orders, one JSON object a line, over a unix socket, each in a thread
+of its own; the recorder inside writes down what really happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.result import AsyncResult
+
+
+def new_id(prefix: str) -> str:
+    """A task id that begins with *prefix* and otherwise looks like Celery's own."""
+    return prefix + str(uuid.uuid4())[len(prefix) :]
+
+
+class Orders:
+    """What a client can be told to do. Each returns what the harness wants to know at once."""
+
+    def __init__(self, app: Celery, record: Callable[..., None]) -> None:
+        self.app, self.record = app, record
+
+    def send(
+        self,
+        task: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        options: dict[str, Any],
+        prefix: str,
+        times: int,
+        rate: float | None,
+    ) -> dict[str, Any]:
+        """Publish *times* messages, at most *rate* a second; a publish that fails does not stop the next."""
+        known = self.app.tasks.get(task)
+        begin, outcomes = time.monotonic(), {"ok": 0, "error": 0}
+        last_error = None
+        for number in range(times):
+            if rate:
+                # Pace, not synchronisation: the n-th message is due n/rate seconds after the first.
+                threading.Event().wait(max(0.0, begin + number / rate - time.monotonic()))
+            try:
+                # By the task object, where the app has it, since its own options (queue, serializer …) count.
+                if known is not None:
+                    known.apply_async(args, kwargs, task_id=new_id(prefix), **options)
+                else:
+                    self.app.send_task(task, args, kwargs, task_id=new_id(prefix), **options)
+                outcomes["ok"] += 1
+            except Exception as error:
+                outcomes["error"] += 1
+                last_error = f"{type(error).__name__}: {error}"
+        return {**outcomes, "last_error": last_error}
+
+    def revoke(self, ids: list[str], terminate: bool, signal: str) -> dict[str, Any]:
+        """Broadcast ``revoke``; nobody answers it, workers that hear it record it."""
+        self.record("control", phase="invoke", command="revoke", ids=ids[:50])
+        self.app.control.revoke(ids, terminate=terminate, signal=signal)
+        self.record("control", phase="ok", command="revoke", ids=ids[:50])
+        return {}
+
+    def get(self, id: str, timeout: float) -> dict[str, Any]:
+        """Wait for a result as users do, by ``AsyncResult.get``; what it raised is the outcome, not an error."""
+        self.record("get", phase="invoke", task=id, timeout=timeout)
+        try:
+            value = AsyncResult(id, app=self.app).get(timeout=timeout)
+        except Exception as error:
+            kind = type(error).__name__
+            # A time-out or a broken connection says nothing of the task; its own exception is an answer.
+            answered = AsyncResult(id, app=self.app)._cache is not None
+            self.record("get", phase="fail" if answered else "unknown", task=id, error=kind)
+            return {"error": kind}
+        self.record("get", phase="ok", task=id)
+        return {"value": value}
+
+
+def serve(path: str, orders: Orders) -> None:
+    """Take orders until the harness hangs up."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(path)
+    lock = threading.Lock()
+
+    def obey(message: dict[str, Any]) -> None:
+        try:
+            reply: dict[str, Any] = getattr(orders, message["order"])(**message["args"])
+        except Exception as error:
+            reply = {"failed": f"{type(error).__name__}: {error}"}
+        with lock:
+            connection.sendall(json.dumps({"n": message["n"], **reply}, default=repr).encode() + b"\n")
+
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(json.dumps({"ready": os.getpid()}).encode() + b"\n")
+        for line in lines:
+            threading.Thread(target=obey, args=(json.loads(line),), daemon=True).start()
+
+
+def main() -> None:
+    path, target = sys.argv[1:]
+    from celery.app.utils import find_app
+    from celery_chaos_recorder import ledger  # on PYTHONPATH: the recorder that sitecustomize installed
+
+    serve(path, Orders(find_app(target), ledger.emit))
+    # Results that were never read must not hold up the exit with a dead broker: leave without finalizers.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The processes of one run: brokers, workers and a client, started and known to be ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_celery_chaos.brokers.local import LocalServer
+from pytest_celery_chaos.clients.client import Client
+from pytest_celery_chaos.engine.live import Live
+from pytest_celery_chaos.engine.plan import Plan
+from pytest_celery_chaos.errors import OverlayIneffective, UsageError
+from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.system.wait import until
+from pytest_celery_chaos.workers.process import Worker
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from pytest_celery_chaos.system.keeper import Child, Keeper
+
+START_TIMEOUT = 30.0
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings *above* laid over those *below*; nested ones (`broker_transport_options`) key by key."""
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+class Environment:
+    """Brokers, workers and the client of one run.
+
+    :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
+    """
+
+    def __init__(self, plan: Plan, *, keeper: Keeper, folder: Path, temp: Path, live: Live) -> None:
+        self._plan, self._keeper, self._live = plan, keeper, live
+        self._folder, self.control = folder, temp
+        specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
+        self.brokers = {
+            name: LocalServer(
+                spec,
+                keeper,
+                temp / f"broker-{name}",
+                folder / "logs" / f"broker-{name}.log",
+                on_exit=self._broker_ended(f"broker:{name}"),
+            )
+            for name, spec in specs.items()
+        }
+        self.workers: dict[str, Worker] = {}
+        self.client: Client | None = None
+        self._connections: dict[tuple[str, int], Redis] = {}
+
+    def start(self) -> None:
+        """Start everything that the plan starts, all at once, and wait until it is ready.
+
+        :raises StartFailed: a process ended, or a worker was not ready within :data:`START_TIMEOUT` seconds.
+        :raises OverlayIneffective: a setting given to a worker is not in force there.
+        """
+        for name in self.brokers:
+            self.start_broker(name)
+        self.client = Client(
+            "main",
+            keeper=self._keeper,
+            app=self._plan.app,
+            settings=self.settings({}),
+            folder=self._folder,
+            control=self.control,
+        )
+        self.client.launch()
+        for name, spec in self._plan.workers.items():
+            self.workers[name] = Worker(
+                spec,
+                keeper=self._keeper,
+                app=self._plan.app,
+                settings=self.settings(spec.config),
+                folder=self._folder,
+                control=self.control,
+                on_exit=self._worker_ended,
+            )
+        first = [worker for worker in self.workers.values() if worker.spec.start]
+        for worker in first:
+            worker.start()
+        for worker in first:
+            self.await_ready(worker)
+        self.client.await_ready(START_TIMEOUT)
+
+    def settings(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings laid over the application's: addresses, then the scenario's, then *own*."""
+        broker = self.brokers["main"]
+        backend = self.brokers.get("backend")
+        settings: dict[str, Any] = {
+            "broker_url": broker.url(0),
+            "result_backend": backend.url(0) if backend else broker.url(1),
+        }
+        if self._plan.queues:
+            settings["task_queues"] = {
+                name: {("exchange_type" if key == "type" else key): value for key, value in options.items()}
+                for name, options in self._plan.queues.items()
+            }
+        return merged(merged(settings, self._plan.config), own)
+
+    def start_broker(self, name: str) -> None:
+        """Start one server; it answers PING when this returns."""
+        server = self.broker(name)
+        server.start()
+        self.online(name)
+
+    def online(self, name: str) -> None:
+        """Write down that a server answers."""
+        server = self.broker(name)
+        self._live.emit(
+            "online", source=f"broker:{name}", server=server.server, version=server.version, port=server.port
+        )
+
+    def redis(self, name: str, db: int) -> Redis:
+        """The harness's own connection to a server, for plain reads; the same one for the whole run."""
+        if (name, db) not in self._connections:
+            self._connections[name, db] = self.broker(name).client(db)
+        return self._connections[name, db]
+
+    def results(self) -> Redis:
+        """The harness's connection to where results are kept."""
+        return self.redis("backend", 0) if "backend" in self.brokers else self.redis("main", 1)
+
+    def start_worker(self, worker: Worker, *, ready: bool = True) -> None:
+        """Start a worker and, unless told otherwise, wait until it is ready."""
+        worker.start()
+        if ready:
+            self.await_ready(worker)
+
+    def await_ready(self, worker: Worker) -> Event:
+        """Wait until the worker says ready, its BRPOP is pending at the broker, and its settings are those asked for."""
+        pid = worker.pid
+        ready = until(
+            lambda: self._event(worker, "ready", pid),
+            what=f"worker {worker.name} to be ready",
+            timeout=START_TIMEOUT,
+            last=lambda: worker.log_tail(5),
+        )
+        ineffective = sorted(name for name, held in ready.attrs.get("overlay", {}).items() if not held)
+        if ineffective:
+            raise OverlayIneffective(
+                f"not in force: {', '.join(ineffective)}",
+                where=f"worker {worker.name!r}",
+                hint="the application sets it where nothing can be laid over it; change it there",
+            )
+        until(
+            lambda: self._event(worker, "consuming", pid) and self._brpop_pending(worker, pid),
+            what=f"worker {worker.name} to wait for messages (BRPOP)",
+            timeout=START_TIMEOUT,
+            last=lambda: worker.log_tail(5),
+        )
+        return ready
+
+    def broker(self, name: str) -> LocalServer:
+        if name not in self.brokers:
+            raise UsageError(f"no broker is called {name!r}", hint=f"brokers here: {', '.join(self.brokers)}")
+        return self.brokers[name]
+
+    def worker(self, name: str) -> Worker:
+        if name not in self.workers:
+            raise UsageError(f"no worker is called {name!r}", hint=f"workers here: {', '.join(self.workers)}")
+        return self.workers[name]
+
+    def addresses(self) -> Sequence[str]:
+        """Where the system can be reached, passwords left out (``--chaos-keep``)."""
+        brokers = [f"{name}: {b.server} {b.version} on 127.0.0.1:{b.port}" for name, b in self.brokers.items()]
+        return brokers + [f"worker {w.name}: pid {w.pid}" for w in self.workers.values() if w.alive]
+
+    def end(self) -> None:
+        """End every process of the run, in no order: what can be learnt from it has been learnt."""
+        for worker in self.workers.values():
+            worker.asked_to_end = True
+        for connection in self._connections.values():
+            connection.close()
+        children = [w.child for w in self.workers.values()]
+        if self.client is not None:
+            self.client.close()
+            children.append(self.client.child)
+        living = [child for child in children if child is not None and child.alive]
+        for child in living:
+            child.signal(9, group=True)
+        for server in self.brokers.values():
+            server.close()
+        for child in living:
+            child.wait(10.0)
+
+    def _event(self, worker: Worker, kind: str, pid: int) -> Event | None:
+        if not worker.alive:
+            raise worker.failed_to_start("the worker ended before it was ready")
+        return self._live.find(lambda e: e.kind == kind and e.source == worker.source and e.pid == pid)
+
+    def _brpop_pending(self, worker: Worker, pid: int) -> bool:
+        from pytest_celery_chaos.brokers.keys import pending_brpop
+
+        pending = pending_brpop(self.redis("main", 0))
+        addresses = {
+            e.attrs.get("address")
+            for e in self._live.read()
+            if e.kind == "consuming" and e.source == worker.source and e.pid == pid
+        }
+        # Over a unix socket connections have no address to tell them apart: any pending BRPOP must do.
+        return bool(pending) if addresses == {None} else bool(addresses & set(pending))
+
+    def _worker_ended(self, worker: Worker, child: Child) -> None:
+        self._offline(worker.source, child, asked=worker.asked_to_end)
+
+    def _broker_ended(self, source: str) -> Callable[[Child, bool], None]:
+        return lambda child, asked: self._offline(source, child, asked=asked)
+
+    def _offline(self, source: str, child: Child, *, asked: bool) -> None:
+        ended = child.exit
+        assert ended is not None
+        self._live.emit(
+            "offline", source=source, code=ended.code, signal=ended.signal, ended=child.pid, asked=asked, reaped=ended.t
+        )

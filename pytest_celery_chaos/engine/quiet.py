@@ -1,0 +1,79 @@
+"""When a system has come to rest: nothing in the broker's keys, and every received copy of every message settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_celery_chaos.history.event import Event
+
+Copy = tuple[str, int, str]  # source and pid of the main process, delivery tag
+
+
+class OpenCopies:
+    """Follows the events and keeps the copies of messages that a living worker has still to settle.
+
+    An ETA task is a copy like any other: a worker that holds one is not at rest.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[Copy, str] = {}
+        self._publishing: dict[tuple[str, int, str], int] = {}
+        # Ledgers are read one after the other: an end may be known before the last words of who ended.
+        self._ended: set[tuple[str, int]] = set()
+
+    def follow(self, events: Iterable[Event]) -> None:
+        """Take in what has happened since the last call."""
+        for event in events:
+            if event.kind in _STEPS:
+                _STEPS[event.kind](self, event)
+
+    def describe(self) -> str:
+        """What is still open, or nothing."""
+        parts = [f"{task} at {source}" for (source, _, _), task in list(self._open.items())[:3]]
+        if self._publishing:
+            parts.append(f"{len(self._publishing)} publishes under way")
+        more = len(self._open) - 3
+        return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
+
+    def _received(self, event: Event) -> None:
+        if (event.source, event.pid) not in self._ended:
+            self._open[event.source, event.pid, str(event.attrs.get("tag"))] = str(event.task)
+
+    def _settled(self, event: Event) -> None:
+        for copy, task in list(self._open.items()):
+            if copy[:2] == (event.source, event.pid) and task == event.task:
+                del self._open[copy]
+                return
+
+    def _restored(self, event: Event) -> None:
+        # Restored by its own worker (shutdown, reconnect) before it began: the copy in memory is dropped with it.
+        if event.phase == "ok" and event.attrs.get("reason") != "sweep":
+            self._open.pop((event.source, event.pid, str(event.attrs.get("tag"))), None)
+
+    def _rejected(self, event: Event) -> None:
+        if event.phase == "ok":
+            self._open.pop((event.source, event.pid, str(event.attrs.get("tag"))), None)
+
+    def _gone(self, event: Event) -> None:
+        # Children that publish (a retry) end with the main process, under pids of their own.
+        self._ended.add((event.source, event.attrs.get("ended", 0)))
+        self._open = {copy: task for copy, task in self._open.items() if copy[:2] not in self._ended}
+        self._publishing = {key: n for key, n in self._publishing.items() if key[0] != event.source}
+
+    def _publish(self, event: Event) -> None:
+        key = (event.source, event.pid, str(event.task))
+        if event.phase == "invoke":
+            self._publishing[key] = event.n
+        else:
+            self._publishing.pop(key, None)
+
+
+_STEPS = {
+    "received": OpenCopies._received,
+    "settled": OpenCopies._settled,
+    "revoked": OpenCopies._settled,
+    "restore": OpenCopies._restored,
+    "reject": OpenCopies._rejected,
+    "offline": OpenCopies._gone,
+    "publish": OpenCopies._publish,
+}

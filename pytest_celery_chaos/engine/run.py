@@ -1,0 +1,287 @@
+"""One run under way: what a verb acts on, and how its steps, moments and heals are carried out."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_celery_chaos.brokers.keys import snapshot
+from pytest_celery_chaos.brokers.local import LocalServer
+from pytest_celery_chaos.clients.client import Client
+from pytest_celery_chaos.engine.environment import Environment
+from pytest_celery_chaos.engine.folder import RunFolder
+from pytest_celery_chaos.engine.gate import Armed, Gate
+from pytest_celery_chaos.engine.live import Live
+from pytest_celery_chaos.engine.pattern import describe, pattern_of
+from pytest_celery_chaos.engine.plan import Moment, Plan, Step
+from pytest_celery_chaos.engine.session import Session
+from pytest_celery_chaos.errors import ChaosError, UsageError
+from pytest_celery_chaos.faults import FAULTS
+from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.workers.process import Worker
+from pytest_celery_chaos.workloads import WORKLOADS
+
+Heal = Callable[[], None]
+#: Seconds that a process is held at a moment before it goes on by itself, unless the moment says otherwise.
+HOLD_DEADLINE = 30.0
+
+
+@dataclass
+class _Broken:
+    """A fault that is in force, and how it heals."""
+
+    step: Step
+    heal: Heal | None
+
+
+class Run:
+    """What verbs act on. Made by the runner and by the ``chaos`` fixture."""
+
+    def __init__(self, plan: Plan, session: Session) -> None:
+        self.plan = plan
+        self.folder = RunFolder(session.store, plan.scenario, plan.variant)
+        session.keeper.run_begun(self.folder.path)
+        self.folder.write("plan.json", plan.to_record())
+        temp = session.keeper.temp_folder()
+        self.live = Live(self.folder.ledgers)
+        self.live.emit("run", id=self.folder.id, scenario=plan.scenario, variant=plan.variant, axes=dict(plan.axes))
+        self.gate = Gate(temp, self.live.emit)
+        self.live.on_own(self.gate.seen)
+        self.environment = Environment(plan, keeper=session.keeper, folder=self.folder.path, temp=temp, live=self.live)
+        self._prefixes: dict[str, str] = {}
+        self._labels = {step.name for step in plan.steps if step.verb == "send" and step.name}
+        self._broken: list[_Broken] = []
+        self._armed: list[tuple[Armed, Step]] = []
+        self._timers: list[threading.Timer] = []
+        self._current = threading.local()
+        self._done: dict[str, float] = {}
+
+    # -- what verbs use -------------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        assert self.environment.client is not None, "the environment has not been started"
+        return self.environment.client
+
+    @property
+    def step(self) -> Step:
+        """The step that is being carried out on this thread."""
+        step: Step = self._current.step
+        return step
+
+    def worker(self, name: str) -> Worker:
+        return self.environment.worker(name)
+
+    def broker(self, name: str) -> LocalServer:
+        return self.environment.broker(name)
+
+    def let_go(self) -> None:
+        """The fault has been applied: the process held for this step goes on now, while the step waits for more."""
+        armed: Armed | None = getattr(self._current, "armed", None)
+        if armed is not None:
+            armed.release()
+
+    def keep_holding(self) -> Heal:
+        """Keep the process of this step's moment waiting when the step is over; returns what lets it go.
+
+        :raises UsageError: the step stands at no moment, or nobody is held there.
+        """
+        armed: Armed | None = getattr(self._current, "armed", None)
+        if armed is None:
+            raise UsageError("nothing to hold: the step has no moment", hint="give it a `when:`", where=self.step.place)
+        armed.keep = True
+        return armed.release
+
+    def prefix_of(self, label: str) -> str:
+        """The beginning of the ids of the messages that the ``send`` step *label* publishes."""
+        return self._prefixes.setdefault(label, f"{uuid.uuid4().hex[:8]}-")
+
+    def declare(self, label: str, task: str, times: int) -> str:
+        """Make *label* known as the name of a ``send`` step; returns the beginning of its ids."""
+        self._labels.add(label)
+        prefix = self.prefix_of(label)
+        self.live.emit("label", label=label, prefix=prefix, name=task, times=times)
+        return prefix
+
+    def ids_of(self, task: str) -> Sequence[str]:
+        """The ids published so far that *task* (a step's name, a task's name, an id) means."""
+        prefix = self.prefix_of(task) if task in self._labels else None
+        found: dict[str, None] = {}
+        for event in self.live.read():
+            if event.kind == "publish" and event.task is not None:
+                hit = event.task.startswith(prefix) if prefix else task in (event.task, event.attrs.get("name"))
+                if hit:
+                    found[event.task] = None
+        return list(found)
+
+    def wait_for(self, moment: Moment) -> Event:
+        """Wait until the history has the event that *moment* means; one that is there already will do.
+
+        :raises WaitExpired: not within ``moment.timeout`` seconds (default 30).
+        """
+        from pytest_celery_chaos.system.wait import until
+
+        pattern = pattern_of(moment, self.prefix_of, self._labels)
+        return until(
+            lambda: self.live.find(pattern.matches, moment.nth),
+            what=describe(moment),
+            timeout=moment.timeout or 30.0,
+            last=self.live.last_words,
+        )
+
+    def look(self, name: str | None = None) -> dict[str, Any]:
+        """What lies in the broker and the backend now, by plain reads; also an event of the history."""
+        found = self.keys(results=True)
+        self.live.emit("snapshot", name=name, **found)
+        return found
+
+    def keys(self, *, results: bool = False) -> dict[str, Any]:
+        """What lies in the broker now (and in the backend), without an event of the history."""
+        options = self.plan.config.get("broker_transport_options", {})
+        return snapshot(
+            self.environment.redis("main", 0),
+            self.environment.results() if results else None,
+            self.queues(),
+            prefix=options.get("global_keyprefix", ""),
+        )
+
+    def queues(self) -> Sequence[str]:
+        """Every queue that a worker consumes from or a publish named."""
+        names = {"celery", *self.plan.queues}
+        for event in self.live.read():
+            if event.kind == "ready":
+                names.update(event.attrs.get("queues") or ())
+            elif event.kind == "publish" and event.attrs.get("queue"):
+                names.add(event.attrs["queue"])
+        return sorted(names)
+
+    # -- steps and moments ----------------------------------------------------------------------------------------
+
+    def perform(self, step: Step) -> None:
+        """Carry out *step* now, or arm its moment.
+
+        :raises ChaosError: the step failed; a failure of an armed step is in the history, which judges it.
+        """
+        if step.when is None:
+            self._carry_out(step, None)
+        elif step.when.delay is not None:
+            self._later(step, step.when)
+        else:
+            self._arm(step, step.when)
+
+    def heal(self, name: str | None = None) -> None:
+        """Heal the fault of the step *name*, or all faults, the newest first.
+
+        :raises UsageError: no fault of that name is in force.
+        """
+        chosen = [broken for broken in self._broken if name is None or broken.step.name == name]
+        if name is not None and not chosen:
+            raise UsageError(f"no fault called {name!r} is in force", hint="`heal: all` heals whatever there is")
+        failed: ChaosError | None = None
+        for broken in reversed(chosen):
+            try:
+                self._heal(broken)
+            except ChaosError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def unreached(self) -> Sequence[Step]:
+        """Steps whose moment has not come; each is made an event."""
+        missing = [step for armed, step in self._armed if not armed.fired]
+        for step in missing:
+            assert step.when is not None
+            self.live.emit("missed", moment=describe(step.when), verb=step.verb, index=step.index, place=step.place)
+        return missing
+
+    def release_all(self) -> None:
+        """No more moments, no more timers: whoever is held goes on."""
+        for timer in self._timers:
+            timer.cancel()
+        self.gate.close()
+
+    def _arm(self, step: Step, moment: Moment) -> None:
+        pattern = pattern_of(moment, self.prefix_of, self._labels)
+        deadline = moment.timeout or HOLD_DEADLINE
+        armed = self.gate.arm(
+            pattern, lambda held, event: self._react(step, held), nth=moment.nth, deadline=deadline
+        )
+        self._armed.append((armed, step))
+        self.live.emit("armed", rule=armed.number, moment=describe(moment), verb=step.verb, index=step.index)
+
+    def _later(self, step: Step, moment: Moment) -> None:
+        # A time to wait for is what the scenario asks for here; nothing is synchronised by it.
+        delay = moment.delay or 0.0
+        if moment.since is not None:
+            if moment.since not in self._done:
+                raise UsageError(f"the step {moment.since!r} has not happened yet", where=step.place)
+            delay = max(0.0, self._done[moment.since] + delay - _now())
+        self._timer(delay, lambda: self._react(replace(step, when=None), None))
+
+    def _react(self, step: Step, armed: Armed | None) -> None:
+        try:
+            self._carry_out(step, armed)
+        except ChaosError as error:
+            self.live.emit("error", error=str(error), where=step.place)
+
+    def _carry_out(self, step: Step, armed: Armed | None) -> None:
+        kind = "fault" if step.family == "fault" else "step"
+        what = {"verb": step.verb, "name": step.name, "index": step.index}
+        verb = (FAULTS if step.family == "fault" else WORKLOADS)[step.verb]
+        outer = getattr(self._current, "step", None), getattr(self._current, "armed", None)
+        self._current.step, self._current.armed = step, armed
+        self.live.emit(kind, "invoke", args=dict(step.args), **what)
+        try:
+            outcome = verb.function(self, **step.args)
+        except ChaosError as error:
+            self.live.emit(kind, "fail", error=str(error), **what)
+            raise
+        except Exception as error:
+            self.live.emit(kind, "fail", error=f"{type(error).__name__}: {error}", **what)
+            raise UsageError(f"{step.verb}: {type(error).__name__}: {error}", where=step.place) from error
+        finally:
+            self._current.step, self._current.armed = outer
+        self.live.emit(kind, "ok", **what)
+        if step.name:
+            self._done[step.name] = _now()
+        if step.family == "fault":
+            broken = _Broken(step, outcome)
+            self._broken.append(broken)
+            if step.heal_after is not None:
+                self._timer(step.heal_after, lambda: self._heal_by_time(broken))
+
+    def _heal_by_time(self, broken: _Broken) -> None:
+        try:
+            self._heal(broken)
+        except ChaosError as error:
+            self.live.emit("error", error=str(error), where=broken.step.place)
+
+    def _heal(self, broken: _Broken) -> None:
+        if broken not in self._broken:
+            return
+        self._broken.remove(broken)
+        if broken.heal is None:
+            return
+        what = {"verb": broken.step.verb, "name": broken.step.name, "index": broken.step.index}
+        self.live.emit("heal", "invoke", **what)
+        try:
+            broken.heal()
+        except Exception as error:
+            self.live.emit("heal", "fail", error=str(error), **what)
+            raise
+        self.live.emit("heal", "ok", **what)
+
+    def _timer(self, delay: float, action: Callable[[], None]) -> None:
+        timer = threading.Timer(delay, action)
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+
+def _now() -> float:
+    import time
+
+    return time.monotonic()

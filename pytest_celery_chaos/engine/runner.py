@@ -1,0 +1,128 @@
+"""From a plan to a judged run: start, steps, heal, quiet, end, judge."""
+
+from __future__ import annotations
+
+import threading
+
+from pytest_celery_chaos.brokers.keys import empty
+from pytest_celery_chaos.checks.judge import judge
+from pytest_celery_chaos.engine.plan import Plan
+from pytest_celery_chaos.engine.quiet import OpenCopies
+from pytest_celery_chaos.engine.run import Run
+from pytest_celery_chaos.engine.session import Session
+from pytest_celery_chaos.errors import ChaosError, WaitExpired
+from pytest_celery_chaos.history.store import write_history
+from pytest_celery_chaos.history.verdict import Verdict
+from pytest_celery_chaos.system.wait import until
+
+
+def run_plan(plan: Plan, session: Session) -> tuple[Verdict, Run]:
+    """Run *plan* and judge it. What fails on the way is in the history, and makes the verdict inconclusive.
+
+    Whatever happens, Ctrl-C among it, faults are healed in reverse order and every process is ended.
+    """
+    run = Run(plan, session)
+    try:
+        try:
+            run.environment.start()
+            for step in plan.steps:
+                run.perform(step)
+            settle(run)
+        except ChaosError as error:
+            run.live.emit("error", error=str(error), where=error.where)
+            _heal_anyway(run)
+    except BaseException as error:
+        run.live.emit("error", error=f"interrupted: {type(error).__name__}")
+        _heal_anyway(run)
+        raise
+    finally:
+        finish(run, session)
+    return conclude(run, session), run
+
+
+def settle(run: Run) -> None:
+    """After the last step: heal what is broken, then wait for quiet, or observe for as long as the plan says."""
+    if run.plan.observe is not None:
+        # The time itself is what is asked for: a loop, or a held ETA, never falls quiet.
+        threading.Event().wait(run.plan.observe)
+        run.live.emit("observed", seconds=run.plan.observe)
+        run.unreached()
+        run.heal()
+        run.look("end")
+        return
+    _await_moments(run)
+    run.heal()
+    _await_quiet(run)
+
+
+def finish(run: Run, session: Session) -> None:
+    """Release whoever is held, and end every process of the run, unless the session keeps them."""
+    run.release_all()
+    if not session.keep:
+        run.environment.end()
+    run.live.emit("end")
+
+
+def conclude(run: Run, session: Session) -> Verdict:
+    """Merge the ledgers into the stored history, judge it, and store the verdict."""
+    run.live.close()
+    verdict = judge(write_history(run.folder.path), run.plan.to_record())
+    run.folder.finish(verdict.to_record())
+    session.keeper.run_ended(run.folder.path)
+    return verdict
+
+
+def _await_moments(run: Run) -> None:
+    """Steps that wait for a moment have until quiet would be over; those that never come are missed."""
+    copies, position = OpenCopies(), 0
+
+    def reached_or_hopeless() -> bool:
+        nonlocal position
+        if not run.gate.unreached():
+            return True
+        events = run.live.read()
+        copies.follow(events[position:])
+        position = len(events)
+        # With everything at rest, nothing that is still armed can come any more.
+        return not copies.describe() and empty(run.keys())
+
+    try:
+        until(reached_or_hopeless, what="armed moments to be reached", timeout=run.plan.quiet, every=0.01)
+    except (WaitExpired, OSError):
+        pass
+    run.gate.settle(run.plan.quiet)
+    run.unreached()
+
+
+def _await_quiet(run: Run) -> None:
+    copies, position = OpenCopies(), 0
+    last = "nothing looked at yet"
+
+    def at_rest() -> bool:
+        nonlocal position, last
+        events = run.live.read()
+        copies.follow(events[position:])
+        position = len(events)
+        if (open_copies := copies.describe()) != "":
+            last = f"open: {open_copies}"
+            return False
+        found = run.keys()
+        last = f"keys: { {k: v for k, v in found.items() if v and k in ('queues', 'unacked', 'index', 'mutex')} }"
+        # Nothing may have been written while we looked, or the look does not belong to the events.
+        return empty(found) and len(run.live.read()) == position
+
+    try:
+        until(at_rest, what="quiet", timeout=run.plan.quiet, last=lambda: last, every=0.01)
+    except WaitExpired:
+        run.look("end")
+        run.live.emit("quiet", "fail", seconds=run.plan.quiet, last=last)
+    else:
+        run.look("end")
+        run.live.emit("quiet", "ok")
+
+
+def _heal_anyway(run: Run) -> None:
+    try:
+        run.heal()
+    except ChaosError as error:
+        run.live.emit("error", error=f"while healing: {error}")

@@ -1,0 +1,38 @@
+"""What one test process shares between its runs: the keeper, and the place where runs are stored."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.system.keeper import Keeper
+
+#: Processes (comma-separated pids) whose death ends this one and all that it started, set for worker processes
+#: of xdist by the plugin: a controller killed by SIGKILL tells its workers nothing.
+WATCH = "CELERY_CHAOS_WATCH"
+
+
+class Session:
+    """Lives as long as the test process; :meth:`close` ends every process that it started.
+
+    :param store: the folder that the runs' folders are made in.
+    :param keep: leave processes running at the end (``--chaos-keep``).
+    """
+
+    def __init__(self, store: Path, *, keep: bool = False) -> None:
+        self.store, self.keep = store, keep
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        from pytest_celery_chaos.system.keeper import Keeper
+
+        watch = [int(pid) for pid in os.environ.get(WATCH, "").split(",") if pid]
+        return Keeper(watch=watch)
+
+    def close(self) -> None:
+        """End everything. Safe to call twice."""
+        if "keeper" in self.__dict__:
+            self.keeper.close()

@@ -1,0 +1,70 @@
+"""The built-in application: tasks to break things around. It runs on any Celery from 5.3 on, and imports nothing of ours.
+
+Its broker is nobody's: every address is laid over by the environment that it runs in.
+"""
+
+import os
+import signal
+import time
+
+from celery import Celery
+
+app = Celery("celery_chaos_tasks", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/1")
+
+
+def _append(line):
+    # One write(2) to a file opened O_APPEND: evidence of an execution that no broker and no recorder took part in.
+    path = os.environ.get("CELERY_CHAOS_COUNTER")
+    if path:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, (line + "\n").encode())
+        finally:
+            os.close(handle)
+
+
+@app.task(name="add")
+def add(x=1, y=1):
+    """The sum of x and y."""
+    return x + y
+
+
+@app.task(name="sleep")
+def sleep(seconds=1.0):
+    """Take so many seconds."""
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task(name="count", bind=True)
+def count(self):
+    """Leave one line in a file outside Redis for every real execution."""
+    _append(f"{self.request.id} {os.getpid()}")
+
+
+@app.task(name="fail")
+def fail(message="told to fail"):
+    """Raise RuntimeError."""
+    raise RuntimeError(message)
+
+
+@app.task(name="retry", bind=True)
+def retry(self, times=1, countdown=0.0):
+    """Retry so many times, then succeed."""
+    if self.request.retries < times:
+        raise self.retry(countdown=countdown, max_retries=times)
+    return self.request.retries
+
+
+@app.task(name="blob")
+def blob(size=1000):
+    """Return so many bytes."""
+    return "x" * size
+
+
+@app.task(name="kill_worker")
+def kill_worker(signal_name="KILL", target="child"):
+    """Send a signal to the process that runs the task (child), or to the worker's main process (main)."""
+    pid = os.getppid() if target == "main" else os.getpid()
+    os.kill(pid, getattr(signal, "SIG" + signal_name))
+    time.sleep(60)

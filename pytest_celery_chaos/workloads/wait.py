@@ -1,0 +1,36 @@
+"""Waiting for moments, and healing at a chosen place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_celery_chaos.engine.plan import Moment
+from pytest_celery_chaos.values import Duration, EventRef, FaultRef, PointRef, TaskRef, WorkerRef
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.engine.run import Run
+
+
+def wait(
+    run: Run,
+    *,
+    at: EventRef | None = None,
+    before: PointRef | None = None,
+    after: PointRef | None = None,
+    task: TaskRef | None = None,
+    worker: WorkerRef | None = None,
+    nth: int = 1,
+    timeout: Duration = 30.0,
+) -> None:
+    """Wait until a moment has come; one that is in the history already will do. Nobody is held at it.
+
+    :param at: an event; *before* or *after*: a point of the protocol. Exactly one of the three.
+    :param nth: the n-th such event, counted from the beginning of the run.
+    :param timeout: seconds; after them the run is inconclusive.
+    """
+    run.wait_for(Moment(at=at, before=before, after=after, task=task, worker=worker, nth=nth, timeout=timeout))
+
+
+def heal(run: Run, *, what: FaultRef = "all") -> None:
+    """Heal the fault of the step called *what*, or ``all`` of them, the newest first."""
+    run.heal(None if what == "all" else what)
