@@ -1,0 +1,34 @@
+"""What a message says of its task. Never raises: a message may be of any producer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def message_task(message: Any) -> tuple[str | None, str | None]:
+    """Id and name of the task that a kombu message carries; the name is unknown in Celery's first protocol."""
+    headers = getattr(message, "headers", None) or {}
+    properties = getattr(message, "properties", None) or {}
+    try:
+        return headers.get("id") or properties.get("correlation_id"), headers.get("task")
+    except AttributeError:
+        return None, None
+
+
+def message_attrs(message: Any) -> dict[str, Any]:
+    """Tag, redelivered flag and retries of a kombu message."""
+    headers = getattr(message, "headers", None) or {}
+    delivery = getattr(message, "delivery_info", None) or {}
+    return {
+        "tag": getattr(message, "delivery_tag", None),
+        "redelivered": bool(headers.get("redelivered") or delivery.get("redelivered")),
+        "retries": headers.get("retries"),
+    }
+
+
+def failure(error: BaseException) -> str:
+    """An exception as an attribute: its type and, short, what it says."""
+    try:
+        return f"{type(error).__name__}: {error}"[:150]
+    except Exception:
+        return type(error).__name__

@@ -1,0 +1,38 @@
+"""The processes of a prefork pool: up and down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from .patches import wrap
+from .record import emit
+
+Method = Callable[..., Any]
+
+
+def _process_initializer(original: Method) -> Method:
+    def process_initializer(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        emit("child_up")
+        return result
+
+    return process_initializer
+
+
+def _process_flush_queues(original: Method) -> Method:
+    # Called once for each process that the pool finds gone, when its exit code is known and not yet acted upon.
+    def process_flush_queues(self: Any, proc: Any) -> Any:
+        emit("child_down", child=proc.pid, exitcode=proc.exitcode)
+        return original(self, proc)
+
+    return process_flush_queues
+
+
+def patch(module: ModuleType) -> None:
+    """Change ``celery.concurrency.prefork`` or ``celery.concurrency.asynpool``."""
+    if module.__name__ == "celery.concurrency.prefork":
+        wrap(module, "process_initializer", _process_initializer)
+    else:
+        wrap(module, "AsynPool.process_flush_queues", _process_flush_queues)

@@ -1,0 +1,128 @@
+"""The Redis transport as a consumer sees it: pop, record, acknowledge, reject, prefetch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from .describe import failure, message_attrs, message_task
+from .patches import wrap
+from .record import emit, hold
+
+Method = Callable[..., Any]
+
+#: The socket of each channel's BRPOP connection that has been reported.
+_reported: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def _append(original: Method) -> Method:
+    def append(self: Any, message: Any, delivery_tag: str) -> Any:
+        if not _is_ours(self):
+            return original(self, message, delivery_tag)
+        task, name = message_task(message)
+        attrs = message_attrs(message)
+        emit("popped", None, task, name=name, **attrs)
+        result = original(self, message, delivery_tag)
+        emit("received", None, task, name=name, eta=(message.headers or {}).get("eta"), **attrs)
+        return result
+
+    return append
+
+
+def _settle(kind: str) -> Callable[[Method], Method]:
+    """`ack` or `reject`: invoke when it is decided, ok when Redis has answered."""
+
+    def make(original: Method) -> Method:
+        def settle(self: Any, delivery_tag: str, *args: Any, **kwargs: Any) -> Any:
+            if not _is_ours(self):
+                return original(self, delivery_tag, *args, **kwargs)
+            task, name = message_task(self._delivered.get(delivery_tag))
+            attrs: dict[str, Any] = {"tag": delivery_tag}
+            if kind == "reject":
+                attrs["requeue"] = bool(args[0] if args else kwargs.get("requeue", False))
+            emit(kind, "invoke", task, name=name, **attrs)
+            try:
+                result = original(self, delivery_tag, *args, **kwargs)
+            except BaseException as error:
+                emit(kind, "unknown", task, name=name, error=failure(error), **attrs)
+                raise
+            emit(kind, "ok", task, name=name, **attrs)
+            return result
+
+        return settle
+
+    return make
+
+
+def _is_ours(qos: Any) -> bool:
+    """False for the base class's method when the Redis subclass, patched as well, is calling it."""
+    channel = type(qos.channel).__module__
+    return channel == "kombu.transport.redis" and (
+        type(qos).__module__ != "kombu.transport.virtual.base" or not qos.channel.ack_emulation
+    )
+
+
+def _base_only(make: Callable[[Method], Method]) -> Callable[[Method], Method]:
+    """For ``virtual.QoS``, which Redis uses itself only with ``ack_emulation: false``."""
+
+    def make_base(original: Method) -> Method:
+        recorded = make(original)
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            itself = type(self).__module__ == "kombu.transport.virtual.base"
+            return (recorded if itself else original)(self, *args, **kwargs)
+
+        return method
+
+    return make_base
+
+
+def _brpop_start(original: Method) -> Method:
+    def _brpop_start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        hold("pop", "invoke")
+        result = original(self, *args, **kwargs)
+        try:
+            _report_connection(self)
+        except Exception as error:
+            emit("hook_failed", hook="consuming", error=failure(error))
+        return result
+
+    return _brpop_start
+
+
+def _report_connection(channel: Any) -> None:
+    connection = channel._in_poll
+    sock = getattr(connection, "_sock", None)
+    if sock is None:
+        return
+    known = _reported.get(channel)
+    if known is not None and known() is sock:
+        return
+    _reported[channel] = weakref.ref(sock)
+    name = sock.getsockname()
+    emit("consuming", address=f"{name[0]}:{name[1]}" if isinstance(name, tuple) else None)
+
+
+def _basic_qos(original: Method) -> Method:
+    def basic_qos(self: Any, prefetch_size: int = 0, prefetch_count: int = 0, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, prefetch_size, prefetch_count, *args, **kwargs)
+        emit("prefetch", count=prefetch_count)
+        return result
+
+    return basic_qos
+
+
+def patch(module: ModuleType) -> None:
+    """Change ``kombu.transport.redis`` or ``kombu.transport.virtual.base``."""
+    if module.__name__ == "kombu.transport.redis":
+        wrap(module, "QoS.append", _append)
+        wrap(module, "QoS.ack", _settle("ack"))
+        wrap(module, "QoS.reject", _settle("reject"))
+        wrap(module, "Channel._brpop_start", _brpop_start)
+        return
+    wrap(module, "QoS.append", _base_only(_append))
+    wrap(module, "QoS.ack", _base_only(_settle("ack")))
+    wrap(module, "QoS.reject", _base_only(_settle("reject")))
+    wrap(module, "Channel.basic_qos", _basic_qos)

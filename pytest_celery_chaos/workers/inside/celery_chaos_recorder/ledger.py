@@ -1,0 +1,113 @@
+"""One file a process, one ``write(2)`` an event: what was written before a SIGKILL is never lost.
+
+The file is opened O_APPEND and never shared: a process killed inside a write leaves a torn last line, which must
+not be glued to somebody else's. After a fork the child opens its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from _thread import RLock  # gevent does not replace this one
+from time import monotonic_ns
+from typing import Any
+
+#: A longer string of an event is cut: events stay small, since a kill tears large writes.
+LONGEST = 200
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
+
+
+def clip(value: Any) -> Any:
+    """*value*, cut if it is a long string."""
+    if isinstance(value, str) and len(value) > LONGEST:
+        return value[: LONGEST - 1] + "…"
+    return value
+
+
+class Ledger:
+    """The events of this process.
+
+    Safe in threads and in signal handlers (the lock is reentrant), and never raises into the recorded code: what
+    cannot be written (a full disk) shows later as a gap in the numbers.
+
+    :param folder: where ledgers lie; must exist.
+    :param source: whom the events are about, ``worker:a``.
+    """
+
+    def __init__(self, folder: str, source: str) -> None:
+        self.folder = folder
+        self.source = source
+        self._file: int | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Start a new file for the process that calls. The one that was inherited is left to its owner."""
+        self.close()
+        self._lock = RLock()  # a fork may have copied it while another thread held it
+        self.pid = os.getpid()
+        self.n = 0
+        self._torn = False
+        name = f"{self.source.replace(':', '-').replace('/', '-')}.{self.pid}.{monotonic_ns()}.ndjson"
+        self.path = f"{self.folder}/{name}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._file = os.open(self.path, flags, 0o644)
+            self._identity = self._stat(self._file)
+        except OSError:
+            self._file = None
+
+    def close(self) -> None:
+        """Close the file, unless somebody closed it already and the number belongs to another file now."""
+        file, self._file = self._file, None
+        if file is not None and self._stat(file) == self._identity:
+            os.close(file)
+
+    def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Write one event with the next number and the time of now, and return it."""
+        with self._lock:
+            record = self.record(kind, phase, task, attrs)
+            record["n"] = self.n
+            if attrs:
+                record["attrs"] = attrs
+            self.n += 1
+            self._append(_encode(record).encode("utf-8", "backslashreplace") + b"\n")
+        return record
+
+    def record(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
+        """An event of now that is not written: without number and attributes."""
+        record: dict[str, Any] = {"t": monotonic_ns(), "source": self.source, "kind": kind}
+        if phase is not None:
+            record["phase"] = phase
+        if task is not None:
+            record["task"] = task
+        record["pid"] = self.pid
+        return record
+
+    def _append(self, line: bytes) -> None:
+        file = self._file
+        if file is None:
+            return
+        try:
+            # Daemons close every file they did not open; the number may since belong to a socket of the user's.
+            if self._stat(file) != self._identity:
+                self._file = file = self._reopen()
+            if self._torn:
+                line = b"\n" + line
+            written = os.write(file, line)
+            self._torn = written < len(line)
+        except OSError:
+            self._torn = True
+
+    def _reopen(self) -> int:
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._identity = self._stat(file)
+        return file
+
+    @staticmethod
+    def _stat(file: int) -> tuple[int, int] | None:
+        try:
+            status = os.fstat(file)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino

@@ -1,0 +1,197 @@
+"""The one function by which hooks write events: :func:`emit`. It writes, holds where armed, and never raises."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .gate import Gate
+from .ledger import Ledger, clip
+
+#: Set by the first recorded process of a tree, so that an interpreter which a task starts is not taken for it.
+FIRST = "CELERY_CHAOS_FIRST_PID"
+#: Ids of one event that are written; rules are matched against all.
+MOST_IDS = 50
+#: Tasks whose name is remembered, for rules by name at events that know only the id.
+_MOST_NAMES = 20_000
+_WITH_NAME = frozenset({"publish", "popped", "received", "started"})
+
+
+class Recorder:
+    """Ledger and gate of this process.
+
+    :param role: ``main``, ``child`` (forked from a recorded process), ``spawned`` (a new interpreter started by
+        one), ``test`` (the test process itself).
+    """
+
+    def __init__(self, folder: str, source: str, control: str | None, role: str) -> None:
+        self.ledger = Ledger(folder, source)
+        self.role = role
+        self.names: dict[str, str] = {}
+        self.gate: Gate | None = None
+        self.hello()
+        if control:
+            try:
+                self.gate = Gate(control)
+            except (OSError, ValueError) as error:
+                self.write("hook_failed", hook="gate", error=repr(error))
+
+    def hello(self) -> None:
+        clock: dict[str, Any] = {"monotonic": time.monotonic_ns(), "realtime": time.time_ns()}
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            clock["boottime"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        argv = [clip(argument) for argument in sys.orig_argv[:40]]
+        self.write("hello", role=self.role, argv=argv, ppid=os.getppid(), versions=versions(), **clock)
+
+    def after_fork(self) -> None:
+        self.ledger.open()
+        self.role = "child"
+        self.hello()
+
+    def write(self, kind: str, phase: str | None = None, task: str | None = None, **attrs: Any) -> dict[str, Any]:
+        kept = {key: clip(value) for key, value in attrs.items() if value is not None}
+        return self.ledger.write(kind, phase, task, kept)
+
+    def name_of(self, task: str | None) -> str | None:
+        return self.names.get(task) if task else None
+
+    def remember(self, task: str, name: str) -> None:
+        names = self.names
+        if task not in names:
+            if len(names) >= _MOST_NAMES:
+                names.pop(next(iter(names)), None)
+            names[task] = name
+
+    def hold(
+        self, kind: str, phase: str | None, task: str | None, ids: Sequence[str], record: dict[str, Any] | None
+    ) -> None:
+        """Wait, if a rule says so; *record* is the event that was written, None for one that never is."""
+        gate = self.gate
+        if gate is None:
+            return
+        rules = gate.match(kind, phase, self.ledger.source, task, self.name_of(task), ids)
+        if not rules:
+            return
+        ended = gate.hold(rules, record or self.ledger.record(kind, phase, task, {}))
+        if ended:
+            how, ns = ended
+            self.write("released", None, task, rules=[rule.id for rule in rules], how=how, held=ns)
+
+
+_recorder: Recorder | None = None
+_versions: dict[str, str] | None = None
+_forks_watched = False
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what the recorded code stands on."""
+    global _versions
+    if _versions is None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        _versions = {"python": sys.version.split()[0]}
+        for package in ("celery", "kombu", "redis", "billiard"):
+            try:
+                _versions[package] = version(package)
+            except PackageNotFoundError:
+                continue
+    return _versions
+
+
+def begin(folder: str, source: str, control: str | None, role: str) -> None:
+    """Open the ledger of this process and say hello; again after every fork."""
+    global _recorder, _forks_watched
+    if _recorder is None:
+        _recorder = Recorder(folder, source, control, role)
+        if not _forks_watched:
+            os.register_at_fork(after_in_child=_after_fork)
+            _forks_watched = True
+
+
+def begin_from_environment() -> None:
+    """:func:`begin`, with what the harness put into the environment."""
+    pid = str(os.getpid())
+    role = "main" if os.environ.setdefault(FIRST, pid) == pid else "spawned"
+    folder, source = os.environ["CELERY_CHAOS_LEDGERS"], os.environ.get("CELERY_CHAOS_SOURCE", "worker:?")
+    begin(folder, source, os.environ.get("CELERY_CHAOS_CONTROL"), role)
+
+
+def end() -> None:
+    """Close the ledger: nothing is recorded any more."""
+    global _recorder
+    recorder, _recorder = _recorder, None
+    if recorder is not None:
+        recorder.ledger.close()
+
+
+def _after_fork() -> None:
+    if _recorder is not None:
+        _recorder.after_fork()
+
+
+def role() -> str | None:
+    """The role of this process (see :class:`Recorder`); None: nothing is recorded."""
+    return _recorder.role if _recorder is not None else None
+
+
+def emit(
+    kind: str,
+    phase: str | None = None,
+    task: str | None = None,
+    *,
+    name: str | None = None,
+    ids: Sequence[str] = (),
+    holds: bool = True,
+    **attrs: Any,
+) -> None:
+    """Write an event, then wait if one is armed for it.
+
+    :param name: the task's name, for rules; written with the events that open a stage.
+    :param ids: the ids that a remote-control command is about.
+    :param holds: False inside signal handlers, where nobody may wait.
+    """
+    recorder = _recorder
+    if recorder is None:
+        return
+    if task and name:
+        recorder.remember(task, name)
+    if name and kind in _WITH_NAME:
+        attrs["name"] = name
+    if ids:
+        attrs["ids"] = list(ids[:MOST_IDS])
+        if len(ids) > MOST_IDS:
+            attrs["ids_in_all"] = len(ids)
+    _guarded(lambda: _write_and_hold(recorder, kind, phase, task, ids, holds, attrs))
+
+
+def _write_and_hold(
+    recorder: Recorder,
+    kind: str,
+    phase: str | None,
+    task: str | None,
+    ids: Sequence[str],
+    holds: bool,
+    attrs: dict[str, Any],
+) -> None:
+    record = recorder.write(kind, phase, task, **attrs)
+    if holds:
+        recorder.hold(kind, phase, task, ids, record)
+
+
+def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
+    """Wait if armed, at an event that is never written (``pop``: there is one every second)."""
+    recorder = _recorder
+    if recorder is not None:
+        _guarded(lambda: recorder.hold(kind, phase, task, (), None))
+
+
+def _guarded(step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception as error:  # the recorded code must never see an error of the recorder's
+        recorder = _recorder
+        if recorder is not None:
+            recorder.write("hook_failed", hook="emit", error=repr(error))

@@ -1,0 +1,30 @@
+"""Python imports this at start when its folder is on PYTHONPATH: the door through which the recorder enters.
+
+Without ``CELERY_CHAOS_LEDGERS`` it only makes way for the `sitecustomize` that it shadows.
+"""
+
+import os
+import sys
+
+
+def _shadowed() -> None:
+    """Run the `sitecustomize` that Python would have found without us, as if we were not there."""
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
+
+    here = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 - pathlib would cost every start some ms
+    elsewhere = [entry for entry in sys.path if os.path.realpath(entry or ".") != here]
+    spec = PathFinder.find_spec("sitecustomize", elsewhere)
+    if spec is None or spec.loader is None:
+        return
+    module = module_from_spec(spec)
+    sys.modules["sitecustomize"] = module
+    spec.loader.exec_module(module)
+
+
+if os.environ.get("CELERY_CHAOS_LEDGERS"):
+    from celery_chaos_recorder import imports  # type: ignore[import-not-found]
+
+    imports.enter()
+
+_shadowed()
