@@ -1,0 +1,97 @@
+"""What a :class:`BrokerSpec` is in the words of redis.conf. Pure: text in, text out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.errors import UsageError
+
+#: Options that the harness sets, and what a scenario says instead of them.
+RESERVED: Final = {
+    "port": "the port is the harness's, and stays over restarts",
+    "bind": "servers listen on 127.0.0.1 alone",
+    "dir": "the data lives in the run's folder",
+    "daemonize": "the harness keeps the server as its own process",
+    "supervised": "the harness keeps the server as its own process",
+    "pidfile": "the harness knows the process id",
+    "logfile": "the log is stored with the run",
+    "unixsocket": "every server has one; `socket: true` makes clients use it",
+    "requirepass": "use `password: true`",
+    "save": "use `persistence: rdb` and `save:`",
+    "appendonly": "use `persistence: aof-always`, `aof-everysec` or `aof-no`",
+    "appendfsync": "use `persistence: aof-always`, `aof-everysec` or `aof-no`",
+    "maxmemory": "use `maxmemory:` beside `server:`",
+    "maxmemory-policy": "use `maxmemory_policy:` beside `server:`",
+}
+
+
+def check(spec: BrokerSpec) -> None:
+    """Refuse what cannot be meant, before anything is started.
+
+    :raises UsageError: a reserved or malformed option, or save points without RDB.
+    """
+    where = f"broker {spec.name}"
+    for option, value in spec.options.items():
+        if instead := RESERVED.get(option.strip().lower()):
+            raise UsageError(f"option {option!r} cannot be set", where=where, hint=instead)
+        if not option.strip() or any(letter in f"{option}{value}" for letter in "\r\n\0"):
+            raise UsageError(f"option {option!r}: {value!r} is not one line of redis.conf", where=where)
+    if spec.save is not None and spec.persistence != "rdb":
+        raise UsageError(
+            f"save points {spec.save!r} with persistence {spec.persistence!r}",
+            where=where,
+            hint="set `persistence: rdb`",
+        )
+    if spec.save is not None and not _save_points(spec.save):
+        raise UsageError(f"save points {spec.save!r}", where=where, hint='pairs of seconds and changes, "60 1 10 100"')
+
+
+def text(spec: BrokerSpec, *, port: int, socket: Path, folder: Path, password: str | None) -> str:
+    """The server's configuration file.
+
+    :param socket: path of the unix socket (below 108 bytes).
+    :param folder: where the server keeps its data.
+    :param password: of the default user; the reason why the file is nobody else's to read.
+    """
+    lines = [
+        "daemonize no",
+        "bind 127.0.0.1",
+        f"port {port}",
+        f"unixsocket {_quoted(str(socket))}",
+        "unixsocketperm 700",
+        f"dir {_quoted(str(folder))}",
+        *_persistence(spec),
+    ]
+    if spec.maxmemory is not None:
+        lines.append(f"maxmemory {spec.maxmemory}")
+    if spec.maxmemory_policy is not None:
+        lines.append(f"maxmemory-policy {spec.maxmemory_policy}")
+    if password is not None:
+        lines.append(f"requirepass {_quoted(password)}")
+    # As in redis.conf: a value of several words (client-output-buffer-limit) must not be quoted into one.
+    lines += [f"{option.strip()} {str(value).strip() or _quoted('')}" for option, value in spec.options.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _persistence(spec: BrokerSpec) -> list[str]:
+    if spec.persistence == "rdb":
+        points = _save_points(spec.save) if spec.save else []  # none given: the server's own defaults
+        return ["appendonly no", *(f"save {seconds} {changes}" for seconds, changes in points)]
+    if spec.persistence == "none":
+        return ["appendonly no", 'save ""']
+    return ["appendonly yes", f"appendfsync {spec.persistence.removeprefix('aof-')}", 'save ""']
+
+
+def _save_points(save: str) -> list[tuple[int, int]]:
+    """``"60 1 10 100"`` as pairs: before Redis 7 a line holds one pair. Empty where it is not made of such pairs."""
+    words = save.split()
+    if not words or len(words) % 2 or not all(word.isdigit() for word in words):
+        return []
+    numbers = [int(word) for word in words]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

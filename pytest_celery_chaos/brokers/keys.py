@@ -1,0 +1,143 @@
+"""The layout of kombu's keys, and of Celery's results, on a Redis server; known in this module alone.
+
+Everything here is plain reads of existing keys: a look through Celery (``inspect()``) would itself sweep the
+unacked index, and be a fault. One key per queue and priority step holds its waiting messages; a message that a
+worker has received lies in the hash ``unacked``, with the time of its receipt in the sorted set ``unacked_index``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+#: Between a queue and its priority step (kombu's ``sep`` transport option, by default).
+SEP: Final = "\x06\x16"
+#: kombu's default ``priority_steps``; 0 has no suffix and is consumed first.
+STEPS: Final = (0, 3, 6, 9)
+UNACKED: Final = "unacked"
+UNACKED_INDEX: Final = "unacked_index"
+UNACKED_MUTEX: Final = "unacked_mutex"
+BINDING: Final = "_kombu.binding."
+RESULT: Final = "celery-task-meta-"
+#: Stands for the id of a message that has none, or that cannot be read.
+UNREADABLE: Final = "?"
+
+
+def queue_keys(queue: str, steps: Sequence[int] = STEPS, *, prefix: str = "", sep: str = SEP) -> list[str]:
+    """The lists of a queue, in the order in which workers consume them."""
+    return [f"{prefix}{queue}{sep}{step}" if step else f"{prefix}{queue}" for step in steps]
+
+
+def result_prefix(prefix: str) -> str:
+    """What Celery puts before a result's key for the backend's ``global_keyprefix`` (it adds a ``_`` of its own)."""
+    return f"{prefix}_" if prefix and prefix[-1] not in ":_-." else prefix
+
+
+def message_id(message: str | bytes | dict[str, Any]) -> str:
+    """The task id of a message as it stands in a queue; :data:`UNREADABLE` where there is none to be found."""
+    try:
+        parsed = message if isinstance(message, dict) else json.loads(message)
+        # Protocol 2 has it in the headers; both protocols have it as the correlation id.
+        found = (parsed.get("headers") or {}).get("id") or (parsed.get("properties") or {}).get("correlation_id")
+    except (ValueError, AttributeError):
+        return UNREADABLE
+    return str(found) if found else UNREADABLE
+
+
+def snapshot(
+    broker: Redis,
+    backend: Redis | None,
+    queues: Iterable[str],
+    ids: Iterable[str] | None = None,
+    prefix: str = "",
+    *,
+    steps: Sequence[int] = STEPS,
+    sep: str = SEP,
+    backend_prefix: str = "",
+) -> dict[str, Any]:
+    """What the broker and the result backend hold now; the broker's part is one moment (MULTI/EXEC).
+
+    :param broker: client of the broker's database, whatever it decodes.
+    :param backend: client of the result backend's; None: no results are read.
+    :param queues: names of the queues.
+    :param ids: tasks whose results are read; None reads every result that there is.
+    :param prefix: the broker's ``global_keyprefix``; *backend_prefix* is the backend's, as it is set.
+    :param steps: ``priority_steps`` and *sep* ``sep``, where the transport options change them.
+    :returns: ``queues`` (name → task ids, the next to be consumed first), ``unacked`` (delivery tag → task id),
+        ``index`` (delivery tag → score), ``mutex``, ``bindings`` (exchange → count), ``results`` (id → status).
+    :raises redis.RedisError: the server does not answer, or not with these keys' types.
+    """
+    names = list(dict.fromkeys(queues))
+    tables = sorted(_text(key) for key in broker.scan_iter(match=_glob(f"{prefix}{BINDING}") + "*", count=500))
+    pipe = broker.pipeline(transaction=True)
+    for name in names:
+        for key in queue_keys(name, steps, prefix=prefix, sep=sep):
+            pipe.lrange(key, 0, -1)
+    pipe.hgetall(f"{prefix}{UNACKED}")
+    pipe.zrange(f"{prefix}{UNACKED_INDEX}", 0, -1, withscores=True)
+    pipe.exists(f"{prefix}{UNACKED_MUTEX}")
+    for table in tables:
+        pipe.scard(table)
+    answers = iter(pipe.execute())
+    return {
+        # Workers take from the right end of the list, publishers put on the left.
+        "queues": {name: [message_id(each) for _ in steps for each in reversed(next(answers))] for name in names},
+        "unacked": {_text(tag): _unacked_id(value) for tag, value in next(answers).items()},
+        "index": {_text(tag): float(score) for tag, score in next(answers)},
+        "mutex": bool(next(answers)),
+        "bindings": {table[len(prefix) + len(BINDING) :]: int(next(answers)) for table in tables},
+        "results": {} if backend is None else _results(backend, ids, result_prefix(backend_prefix)),
+    }
+
+
+def empty(snapshot: dict[str, Any]) -> bool:
+    """Whether no message is left at the broker: neither waiting nor unacknowledged.
+
+    The mutex does not count: it guards a sweep and holds no message, and one whose owner was killed stays 300 s.
+    """
+    return not (any(snapshot["queues"].values()) or snapshot["unacked"] or snapshot["index"])
+
+
+def pending_brpop(client: Redis) -> list[str]:
+    """Addresses of the clients that wait in BRPOP at this moment (CLIENT LIST): consumers ready for a message."""
+    clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
+    # `cmd` is the last command, answered or not; flag `b` says that the client waits in it.
+    return [each["addr"] for each in clients if each.get("cmd") == "brpop" and "b" in each.get("flags", "")]
+
+
+def _results(backend: Redis, ids: Iterable[str] | None, prefix: str) -> dict[str, str]:
+    begin = f"{prefix}{RESULT}"
+    if ids is None:
+        ids = sorted(_text(key)[len(begin) :] for key in backend.scan_iter(match=_glob(begin) + "*", count=500))
+    wanted = list(dict.fromkeys(ids))
+    if not wanted:
+        return {}
+    values = backend.mget([f"{begin}{each}" for each in wanted])
+    return {each: _status(value) for each, value in zip(wanted, values, strict=True) if value is not None}
+
+
+def _status(value: str | bytes) -> str:
+    try:
+        return str(json.loads(value)["status"])
+    except (ValueError, KeyError, TypeError):
+        return UNREADABLE  # a result_serializer other than JSON
+
+
+def _unacked_id(value: str | bytes) -> str:
+    try:
+        return message_id(json.loads(value)[0])
+    except (ValueError, IndexError, KeyError):
+        return UNREADABLE
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _glob(literal: str) -> str:
+    """*literal* for MATCH, where ``*?[]\\`` mean something."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in literal)
