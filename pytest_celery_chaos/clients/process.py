@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -29,8 +28,8 @@ def new_id(prefix: str) -> str:
 class Orders:
     """What a client can be told to do. Each returns what the harness wants to know at once."""
 
-    def __init__(self, app: Celery, record: Callable[..., None]) -> None:
-        self.app, self.record = app, record
+    def __init__(self, app: Celery) -> None:
+        self.app = app
 
     def send(
         self,
@@ -64,24 +63,15 @@ class Orders:
 
     def revoke(self, ids: list[str], terminate: bool, signal: str) -> dict[str, Any]:
         """Broadcast ``revoke``; nobody answers it, workers that hear it record it."""
-        self.record("control", phase="invoke", command="revoke", ids=ids[:50])
         self.app.control.revoke(ids, terminate=terminate, signal=signal)
-        self.record("control", phase="ok", command="revoke", ids=ids[:50])
         return {}
 
     def get(self, id: str, timeout: float) -> dict[str, Any]:
         """Wait for a result as users do, by ``AsyncResult.get``; what it raised is the outcome, not an error."""
-        self.record("get", phase="invoke", task=id, timeout=timeout)
         try:
-            value = AsyncResult(id, app=self.app).get(timeout=timeout)
+            return {"value": AsyncResult(id, app=self.app).get(timeout=timeout)}
         except Exception as error:
-            kind = type(error).__name__
-            # A time-out or a broken connection says nothing of the task; its own exception is an answer.
-            answered = AsyncResult(id, app=self.app)._cache is not None
-            self.record("get", phase="fail" if answered else "unknown", task=id, error=kind)
-            return {"error": kind}
-        self.record("get", phase="ok", task=id)
-        return {"value": value}
+            return {"error": type(error).__name__}
 
 
 def serve(path: str, orders: Orders) -> None:
@@ -107,9 +97,8 @@ def serve(path: str, orders: Orders) -> None:
 def main() -> None:
     path, target = sys.argv[1:]
     from celery.app.utils import find_app
-    from celery_chaos_recorder import ledger  # on PYTHONPATH: the recorder that sitecustomize installed
 
-    serve(path, Orders(find_app(target), ledger.emit))
+    serve(path, Orders(find_app(target)))
     # Results that were never read must not hold up the exit with a dead broker: leave without finalizers.
     os._exit(0)
 

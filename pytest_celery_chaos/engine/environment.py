@@ -135,7 +135,7 @@ class Environment:
             self.await_ready(worker)
 
     def await_ready(self, worker: Worker) -> Event:
-        """Wait until the worker says ready, its BRPOP is pending at the broker, and its settings are those asked for."""
+        """Wait until the worker says ready, its BRPOP is pending, and its settings are those asked for."""
         pid = worker.pid
         ready = until(
             lambda: self._event(worker, "ready", pid),
@@ -179,17 +179,11 @@ class Environment:
             worker.asked_to_end = True
         for connection in self._connections.values():
             connection.close()
-        children = [w.child for w in self.workers.values()]
         if self.client is not None:
             self.client.close()
-            children.append(self.client.child)
-        living = [child for child in children if child is not None and child.alive]
-        for child in living:
-            child.signal(9, group=True)
+        self._keeper.end_all()
         for server in self.brokers.values():
             server.close()
-        for child in living:
-            child.wait(10.0)
 
     def _event(self, worker: Worker, kind: str, pid: int) -> Event | None:
         if not worker.alive:

@@ -160,17 +160,20 @@ class Run:
 
     # -- steps and moments ----------------------------------------------------------------------------------------
 
-    def perform(self, step: Step) -> None:
+    def perform(self, step: Step) -> Any:
         """Carry out *step* now, or arm its moment.
+
+        :returns: what a workload has to say (the value that ``get`` got).
 
         :raises ChaosError: the step failed; a failure of an armed step is in the history, which judges it.
         """
         if step.when is None:
-            self._carry_out(step, None)
-        elif step.when.delay is not None:
+            return self._carry_out(step, None)
+        if step.when.delay is not None:
             self._later(step, step.when)
         else:
             self._arm(step, step.when)
+        return None
 
     def heal(self, name: str | None = None) -> None:
         """Heal the fault of the step *name*, or all faults, the newest first.
@@ -227,7 +230,7 @@ class Run:
         except ChaosError as error:
             self.live.emit("error", error=str(error), where=step.place)
 
-    def _carry_out(self, step: Step, armed: Armed | None) -> None:
+    def _carry_out(self, step: Step, armed: Armed | None) -> Any:
         kind = "fault" if step.family == "fault" else "step"
         what = {"verb": step.verb, "name": step.name, "index": step.index}
         verb = (FAULTS if step.family == "fault" else WORKLOADS)[step.verb]
@@ -247,11 +250,13 @@ class Run:
         self.live.emit(kind, "ok", **what)
         if step.name:
             self._done[step.name] = _now()
-        if step.family == "fault":
-            broken = _Broken(step, outcome)
-            self._broken.append(broken)
-            if step.heal_after is not None:
-                self._timer(step.heal_after, lambda: self._heal_by_time(broken))
+        if step.family == "workload":
+            return outcome
+        broken = _Broken(step, outcome)
+        self._broken.append(broken)
+        if step.heal_after is not None:
+            self._timer(step.heal_after, lambda: self._heal_by_time(broken))
+        return None
 
     def _heal_by_time(self, broken: _Broken) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from pytest_celery_chaos.brokers.keys import empty
@@ -67,7 +68,7 @@ def conclude(run: Run, session: Session) -> Verdict:
     """Merge the ledgers into the stored history, judge it, and store the verdict."""
     run.live.close()
     verdict = judge(write_history(run.folder.path), run.plan.to_record())
-    run.folder.finish(verdict.to_record())
+    run.folder.finish(verdict.to_json())
     session.keeper.run_ended(run.folder.path)
     return verdict
 
@@ -86,10 +87,8 @@ def _await_moments(run: Run) -> None:
         # With everything at rest, nothing that is still armed can come any more.
         return not copies.describe() and empty(run.keys())
 
-    try:
+    with contextlib.suppress(WaitExpired, OSError):
         until(reached_or_hopeless, what="armed moments to be reached", timeout=run.plan.quiet, every=0.01)
-    except (WaitExpired, OSError):
-        pass
     run.gate.settle(run.plan.quiet)
     run.unreached()
 

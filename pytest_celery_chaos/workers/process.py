@@ -136,7 +136,7 @@ class Worker:
                 raise UsageError(
                     f"worker {self.name!r} has no pool processes", hint="only pool: prefork has children to kill"
                 )
-            child.signal_descendant(children[0], number)
+            child.signal_pid(children[0], number)
         else:
             child.signal(number, group=target == "group")
 

@@ -1,0 +1,178 @@
+"""``celery-chaos``: run scenarios, judge stored runs again, check files, install servers.
+
+Exit codes: 0 all as recorded, 1 violated (or a hazard that is fixed or has changed), 2 bad input, 6 inconclusive,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_celery_chaos.errors import ChaosError, ScenarioError
+
+BAD_INPUT = 2
+
+
+class LazyGroup(click.Group):
+    """Commands of another module are imported when they are asked for."""
+
+    elsewhere = ("servers", "doctor")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.elsewhere:
+            from pytest_celery_chaos import cli_servers
+
+            command: click.Command = getattr(cli_servers, cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="pytest-celery-chaos")
+def commands() -> None:
+    """What happens to my Celery tasks when Redis dies?"""
+
+
+@commands.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--server", help="Run on this server: valkey-9.1, redis-6.2, redis …")
+@click.option("--pool", type=click.Choice(["prefork", "solo", "threads"]), help="For workers that state no pool.")
+@click.option("-k", "select", help="Only what matches, as pytest's -k.")
+@click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
+@click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
+@click.option("--keep", is_flag=True, help="Leave the system up afterwards, and print its addresses.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+def run(
+    paths: Sequence[Path],
+    server: str | None,
+    pool: str | None,
+    select: str | None,
+    jobs: int,
+    times: int,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Run scenario files, or folders of them; without PATHS those that come with this package."""
+    from pytest_celery_chaos.scenario.discover import find, shipped
+
+    if keep and jobs > 1:
+        raise click.UsageError("--keep and -j exclude each other: keep one system at a time")
+    chosen = find(list(paths) or [shipped()])
+    if mistakes := _mistakes(chosen):
+        raise ScenarioError("\n".join(mistakes.values()))
+    if server is not None:
+        _server_exists(server)
+    options = [f"--chaos-server={server}"] if server else []
+    options += [f"--chaos-pool={pool}"] if pool else []
+    options += ["--chaos-keep"] if keep else []
+    options += ["-k", select] if select else []
+    options += ["-n", str(jobs)] if jobs > 1 else []
+    options += [f"--chaos-times={times}"] if times > 1 else []
+    _become_pytest([*options, *map(str, chosen)], as_json=as_json)
+
+
+@commands.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
+def check(folder: Path, as_json: bool) -> None:
+    """Judge a stored run again, from its history alone."""
+    from pytest_celery_chaos.checks.judge import judge
+    from pytest_celery_chaos.history.store import load_run
+    from pytest_celery_chaos.report.verdict import explain
+
+    stored = load_run(folder)
+    verdict = judge(stored.history, stored.plan)
+    if as_json:
+        click.echo(json.dumps({**verdict.to_json(), "status": stored.info.get("status")}, indent=1))
+    else:
+        if stored.info.get("status") != "finished":
+            click.echo(f"the run is {stored.info.get('status')}")
+        click.echo(explain(verdict, folder))
+    sys.exit(verdict.exit_code)
+
+
+@commands.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
+def lint(paths: Sequence[Path], as_json: bool) -> None:
+    """Check scenario files without running anything; all mistakes of all files at once."""
+    from pytest_celery_chaos.scenario.discover import find, shipped
+
+    files = find(list(paths) or [shipped()])
+    failed = _mistakes(files)
+    if as_json:
+        click.echo(json.dumps({"files": len(files), "problems": failed}, indent=1))
+    else:
+        for text in failed.values():
+            click.echo(text, err=True)
+        click.echo(f"{len(files)} files, {len(failed)} with mistakes")
+    sys.exit(BAD_INPUT if failed else 0)
+
+
+@commands.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from pytest_celery_chaos.scenario.schema import schema as build
+
+    click.echo(json.dumps(build(), indent=1))
+
+
+def _mistakes(files: Sequence[Path]) -> dict[str, str]:
+    """What is wrong with each file that has mistakes."""
+    from pytest_celery_chaos.scenario.compile import plans_of
+
+    found: dict[str, str] = {}
+    for file in files:
+        try:
+            plans_of(file)
+        except ScenarioError as error:
+            found[str(file)] = str(error)
+    return found
+
+
+def _server_exists(name: str) -> None:
+    from pytest_celery_chaos.brokers.find import find
+    from pytest_celery_chaos.scenario.compile import server_of
+
+    server, version = server_of(name)
+    find(server, version)
+
+
+def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
+    """Replace this process by pytest: one process fewer, and every signal reaches the one that matters."""
+    environment: dict[str, Any] = dict(os.environ)
+    environment["CELERY_CHAOS_COMMAND"] = "1"
+    if as_json:
+        # The answer alone goes to standard output; what pytest has to say goes to standard error.
+        environment["CELERY_CHAOS_JSON_FD"] = str(os.dup(1))
+        os.set_inheritable(int(environment["CELERY_CHAOS_JSON_FD"]), True)
+        os.dup2(2, 1)
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "--tb=short"]
+    sys.stdout.flush()
+    os.execve(sys.executable, [*line, f"--rootdir={Path.cwd()}", *arguments], environment)
+
+
+def main() -> None:
+    """The command's entry: an error of ours is a message and exit code 2, never a traceback."""
+    try:
+        commands(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except click.Abort:
+        sys.exit(130)
+    except ChaosError as error:
+        click.echo(f"celery-chaos: {error}", err=True)
+        sys.exit(BAD_INPUT)

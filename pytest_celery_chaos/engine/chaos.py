@@ -1,0 +1,133 @@
+"""The ``chaos`` fixture's object: the verbs of a scenario as methods, for a test that has code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_celery_chaos.engine.pattern import describe
+from pytest_celery_chaos.engine.plan import Expectation, Hazard, Moment, Step
+from pytest_celery_chaos.engine.run import Run
+from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.history.log import History
+from pytest_celery_chaos.registry import Registry, Verb
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.clients.rebind import Rebound
+    from pytest_celery_chaos.engine.session import Session
+
+
+class Chaos:
+    """Breaks the test's own broker and workers, and says what must hold nevertheless.
+
+    Every verb of a scenario file is a method with the same name and arguments: ``kill: {worker: a}`` is
+    ``chaos.kill(worker="a")``. Beside a verb's own arguments each takes
+
+    - ``name``: by which later calls and checks mean this step;
+    - ``when``: the moment to wait for, ``{"before": "ack", "task": result.id}``; the call returns at once, the
+      process that reaches the moment is held while the step is carried out;
+    - ``for_``: seconds after which a fault heals.
+
+    A task is meant by its id, its ``AsyncResult``, its name, the task itself, or the name of a ``send``.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.expect = Expect()
+        self.session: Session
+        self.rebound: Rebound | None = None
+        self.finished = False
+        self._steps = 0
+
+    @property
+    def app(self) -> Any:
+        """The application under test, bound to this test's broker. Raises UsageError where none was named."""
+        if self.rebound is None:
+            raise UsageError("no application of yours is under test", hint="name it: ini option chaos_app")
+        return self.rebound.app
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        from pytest_celery_chaos.faults import FAULTS
+        from pytest_celery_chaos.workloads import WORKLOADS
+
+        registry: Registry
+        for registry in (FAULTS, WORKLOADS):
+            if name in registry:
+                verb = registry[name]
+                return lambda *args, **kwargs: self._perform(verb, args, kwargs)
+        raise AttributeError(f"no verb is called {name!r}; there are: {', '.join([*FAULTS, *WORKLOADS])}")
+
+    @property
+    def history(self) -> History:
+        """What has happened so far."""
+        return History(list(self.run.live.read()))
+
+    def keys(self) -> dict[str, Any]:
+        """What lies in the broker and the result backend now: queues, unacked, index, mutex, bindings, results."""
+        return self.run.look()
+
+    def _perform(self, verb: Verb, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from pytest_celery_chaos.scenario.arguments import validate
+
+        if args:
+            raise UsageError(f"{verb.name} takes keyword arguments only", hint=f"{', '.join(verb.parameters)}")
+        name, when, lasts = (kwargs.pop(key, None) for key in ("name", "when", "for_"))
+        self._steps += 1
+        family = "fault" if verb.family == "fault" else "workload"
+        step = Step(
+            index=self._steps,
+            verb=verb.name,
+            family=family,  # type: ignore[arg-type]
+            args=validate(verb, {key: _plain(value) for key, value in kwargs.items()}),
+            name=name,
+            when=moment_of(when) if when is not None else None,
+            heal_after=lasts,
+        )
+        return self.run.perform(step)
+
+
+class Expect:
+    """``chaos.expect.executions(task=result, max=1)``: a check of the whole history, judged when the test is over.
+
+    ``hazard={"seen": 2, "ref": "KF-20", "why": "…"}`` records a violation that is known.
+    """
+
+    def __init__(self) -> None:
+        self.expectations: list[Expectation] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        from pytest_celery_chaos.checks import CHECKS
+        from pytest_celery_chaos.scenario.arguments import validate
+
+        if name not in CHECKS:
+            raise AttributeError(f"no check is called {name!r}; there are: {', '.join(CHECKS)}")
+
+        def expect(*, hazard: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+            args = validate(CHECKS[name], {key: _plain(value) for key, value in kwargs.items()})
+            hazards = [Hazard(**hazard)] if hazard else []
+            self.expectations.append(Expectation(name, args, hazards))
+
+        return expect
+
+
+def moment_of(given: Mapping[str, Any] | Moment) -> Moment:
+    """The moment that a test wrote as a mapping. Raises UsageError where it is none."""
+    if isinstance(given, Moment):
+        return given
+    try:
+        moment = Moment(**{key: _plain(value) for key, value in given.items()})
+    except TypeError as error:
+        raise UsageError(f"when={dict(given)!r} is no moment: {error}", hint="{'before': 'ack', 'task': …}") from error
+    if sum(value is not None for value in (moment.before, moment.after, moment.at, moment.delay)) != 1:
+        raise UsageError(f"when={describe(moment)!r} needs exactly one of: before, after, at, delay")
+    return moment
+
+
+def _plain(value: Any) -> Any:
+    """A task's id for its result, a task's name for the task itself; anything else as it is."""
+    module = type(value).__module__.partition(".")[0]
+    if hasattr(value, "id") and hasattr(value, "get") and module == "celery":
+        return value.id
+    if hasattr(value, "apply_async") and hasattr(value, "name"):
+        return value.name
+    return value
