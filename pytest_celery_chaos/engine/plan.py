@@ -63,6 +63,8 @@ class Hazard:
     :param seen: the figure that the check reports, or its bounds ``(low, high)``.
     :param variant: only in this variant, or these; empty: in all.
     :param where: versions or axes it is known on, ``{"kombu": "<5.7", "pool": "prefork"}``; empty: everywhere.
+    :param ref: by which name it is known elsewhere: an issue, a section of a document.
+    :param why: one sentence on its cause.
     """
 
     seen: float | tuple[float, float]
@@ -92,6 +94,7 @@ class Plan:
     :param observe: judge after so many seconds instead of waiting for quiet.
     :param quiet: seconds that quiet may take.
     :param axes: what was chosen from outside the file (server, pool), for reports.
+    :param skip: why this plan is not to be run; None: it is.
     """
 
     scenario: str
@@ -110,6 +113,7 @@ class Plan:
     quiet: float = 60.0
     expect: Sequence[Expectation] = ()
     axes: Mapping[str, str] = field(default_factory=dict)
+    skip: str | None = None
 
     def to_record(self) -> dict[str, Any]:
         """The plan as JSON-ready data, for the run's folder."""
