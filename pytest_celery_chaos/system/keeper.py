@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,10 @@ ANSWER_SECONDS = 3 * keeper_main.KILL_SECONDS
 
 _SHORT = 40
 """Characters of a temporary folder's parent that still leave room for a unix socket in it (107 in all)."""
+
+
+_PACKET_OVERHEAD = 4096
+"""Bytes of the send buffer that the kernel may use itself."""
 
 
 class _Answer:
@@ -65,6 +70,7 @@ class Keeper:
         with theirs:
             # Doubled by the kernel, so that a message always fits into one packet.
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, keeper_main.PACKET // 2)
+            self._most = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _PACKET_OVERHEAD
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper_main.__file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -145,8 +151,16 @@ class Keeper:
         self._folders.append(Path(reply["path"]))
         return self._folders[-1]
 
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder of :meth:`temp_folder` now, in a session of many runs; nothing may use it any more."""
+        self._ask("remove_folder", path=os.fspath(folder))
+        self._folders = [other for other in self._folders if other != folder]
+
     def run_begun(self, folder: Path) -> None:
-        """From now on, should this process die, the run in *folder* is marked as interrupted in its ``run.json``."""
+        """From now on, should this process die, the run in *folder* is marked as interrupted in its ``run.json``.
+
+        Call it before that file is written: what is killed in between would say ``running`` for ever.
+        """
         self._ask("run_begun", folder=os.fspath(folder.absolute()))
         self._runs.append(folder)
 
@@ -193,6 +207,8 @@ class Keeper:
         answer = _Answer(child)
         number = next(self._keys)
         packet = json.dumps({"n": number, "do": do, **what}).encode()
+        if len(packet) > self._most:
+            raise UsageError(f"{do} with {len(packet)} bytes of arguments and environment: {self._most} at most")
         with self._lock:
             if self._gone is not None:
                 raise KeeperGone(self._gone, hint="run again")
@@ -249,7 +265,7 @@ class Keeper:
             self._answers.clear()
         if not self._closing and os.getpid() == self._owner:
             for child in self._children.values():
-                _kill_group(child.pid)
+                _kill_tree(child.pid)
             for run in self._runs:
                 keeper_main.mark_interrupted(os.fspath(run.absolute()), self._gone)
             for folder in self._folders:
@@ -260,12 +276,15 @@ class Keeper:
             answer.ready.set()
 
 
-def _kill_group(pid: int) -> None:
-    try:
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, 9)
-    except OSError:
-        pass
+def _kill_tree(pid: int) -> None:
+    """Kill a child that has lost its keeper, as well as can be done without one: what has left the tree escapes."""
+    with contextlib.suppress(OSError):
+        if os.getpgid(pid) == pid:  # else it has ended, and the pid may be another's
+            tree = keeper_main.descendants(pid)
+            os.killpg(pid, signal.SIGKILL)
+            for other in tree:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(other, signal.SIGKILL)
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()

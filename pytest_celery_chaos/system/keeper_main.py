@@ -126,6 +126,7 @@ class KeeperProcess:
         self.runs: list[str] = []
         self.watched: dict[int, int] = {}  # pidfd -> pid
         self.owner_pidfd = -1
+        self.owner = os.getppid()
         self.ended_by: str | None = None
         self.close_request: int | None = None
         self.wake, wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -146,7 +147,7 @@ class KeeperProcess:
                     self.ended_by = f"watched process {self.watched[fd]} ended"
                     signal.pidfd_send_signal(self.owner_pidfd, signal.SIGKILL)
                 elif fd == self.owner_pidfd:
-                    self.ended_by = "the owner ended"
+                    self.ended_by = f"the owner (pid {self.owner}) ended"
             self.reap()
             self.flush()
 
@@ -159,7 +160,7 @@ class KeeperProcess:
         except ConnectionError:
             packet = b""
         if not packet:
-            self.ended_by = "the owner ended"
+            self.ended_by = f"the owner (pid {self.owner}) ended"
             return
         request = json.loads(packet)
         number = request.pop("n")
@@ -210,6 +211,7 @@ class KeeperProcess:
 
     def do_hello(self, owner: int, watch: list[int]) -> dict[str, Any]:
         """Watch the owner and the processes whose death ends everything."""
+        self.owner = owner
         for pid in [owner, *watch]:
             try:
                 pidfd = os.pidfd_open(pid)
@@ -300,6 +302,12 @@ class KeeperProcess:
         os.mkdir(path, 0o700)
         self.folders.append(path)
         return {"path": path}
+
+    def do_remove_folder(self, path: str) -> dict[str, Any]:
+        if path in self.folders:  # never anything but what was made here
+            self.folders.remove(path)
+            remove_tree(path)
+        return {}
 
     def do_run_begun(self, folder: str) -> dict[str, Any]:
         self.runs.append(folder)
