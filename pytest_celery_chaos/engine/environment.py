@@ -181,7 +181,8 @@ class Environment:
             connection.close()
         if self.client is not None:
             self.client.close()
-        self._keeper.end_all()
+        # Servers last, and by their own hand: so each knows that its end was asked for.
+        self._keeper.end_all(spare=[server.child for server in self.brokers.values() if server.child is not None])
         for server in self.brokers.values():
             server.close()
 

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh Debian machine with Python 3.11 and make:
+#   make demo   break real workers and real servers, print what happened
+#   make test   the project's own tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml
+
+.PHONY: demo test check servers clean
+
+demo: $(VENV)/.installed servers
+	$(BIN)/celery-chaos run scenarios -j 2
+
+test: $(VENV)/.installed-dev servers
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/celery-chaos lint scenarios
+
+servers: $(VENV)/.installed
+	$(BIN)/celery-chaos servers install
+
+# Debian ships Python without ensurepip; the package that has it is installed where we may.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV) || { \
+	  echo "python3-venv is missing: installing it (as root: apt-get install python3-venv)"; \
+	  rm -rf $(VENV); apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/.installed: $(SOURCES) | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(SOURCES) $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .celery-chaos build dist
