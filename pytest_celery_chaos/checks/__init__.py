@@ -9,9 +9,9 @@ CHECKS = Registry(
     {
         "lost": "pytest_celery_chaos.checks.delivery:lost",
         "unexpected": "pytest_celery_chaos.checks.delivery:unexpected",
-        "completed": "pytest_celery_chaos.checks.delivery:completed",
-        "executions": "pytest_celery_chaos.checks.delivery:executions",
-        "overlap": "pytest_celery_chaos.checks.delivery:overlap",
+        "completed": "pytest_celery_chaos.checks.completed:completed",
+        "executions": "pytest_celery_chaos.checks.executions:executions",
+        "overlap": "pytest_celery_chaos.checks.executions:overlap",
         "redelivered": "pytest_celery_chaos.checks.redelivery:redelivered",
         "requeued": "pytest_celery_chaos.checks.shutdown:requeued",
         "exits": "pytest_celery_chaos.checks.shutdown:exits",

@@ -35,7 +35,7 @@ class Ledger:
         self._lock = threading.RLock()  # reentrant: a signal handler may emit while its own thread is emitting
         self._n = 0
         self._pid = os.getpid()
-        self.path = folder / f"{source.replace(':', '-')}.{self._pid}.{time.monotonic_ns()}.ndjson"
+        self.path = folder / f"{source.replace(':', '-').replace('/', '-')}.{self._pid}.{time.monotonic_ns()}.ndjson"
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self.emit(
             "hello",

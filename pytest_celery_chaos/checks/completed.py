@@ -1,0 +1,73 @@
+"""Tasks that must come to their end, and by when."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pytest_celery_chaos.checks import view
+from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.history.log import History
+from pytest_celery_chaos.history.verdict import Finding
+from pytest_celery_chaos.values import Duration, StepRef, TaskRef
+
+_KINDS = {"SUCCESS": ("succeeded",), "FAILURE": ("failed",), "any": ("succeeded", "failed", "revoked")}
+_STORED = {"SUCCESS": ("SUCCESS",), "FAILURE": ("FAILURE",), "any": ("SUCCESS", "FAILURE", "REVOKED")}
+
+
+def completed(
+    history: History,
+    *,
+    task: TaskRef,
+    within: Duration | None = None,
+    since: StepRef | None = None,
+    state: Literal["SUCCESS", "FAILURE", "any"] = "SUCCESS",
+) -> Finding:
+    """Every one of these tasks must end in the wanted state, in time.
+
+    Judged by what the workers recorded, not by the result backend, where a revoked task that ran again can still
+    say REVOKED. Publishes that failed, or that nobody can tell of and that never arrived, are not counted.
+
+    *seen*: how many did not.
+
+    :param within: seconds from *since*; None: before the run ended.
+    :param since: a step, from when it was done (a fault: applied); by default each task's own publish, once answered.
+    :param state: the state to end in; ``any`` takes SUCCESS, FAILURE and REVOKED.
+    """
+    ids = view.delivered(history, task)
+    if not ids:
+        return view.nothing_called(history, task)
+    begin = view.step_time(history, since) if since else None
+    if since and begin is None:
+        return view.inconclusive(f"step {since!r}, from which the time counts, was never done")
+    late: list[tuple[str, Event | None]] = []
+    slowest = 0.0
+    for one in ids:
+        events = history.by_task[one]
+        start = begin or view.first(events, "publish", "ok") or events[0]
+        end = next((e for e in events if _reached(e, state)), None)
+        took = (end.t - start.t) / 1e9 if end else None
+        if took is None or (within is not None and took > within):
+            late.append((one, end))
+        else:
+            slowest = max(slowest, took)
+    wanted = state if state != "any" else "an end"
+    bound = f" within {within:g} s of {since or 'the publish'}" if within is not None else ""
+    if late:
+        return _violated(history, late, len(ids), f"{wanted}{bound}")
+    return Finding(
+        "holds", f"{view.plural(len(ids), 'task')} reached {wanted}{bound}; the slowest took {slowest:.3f} s", 0
+    )
+
+
+def _reached(event: Event, state: str) -> bool:
+    # A process killed once it had stored the result never says `succeeded`.
+    stored = event.kind == "store" and event.phase == "ok" and event.attrs.get("state") in _STORED[state]
+    return stored or event.kind in _KINDS[state]
+
+
+def _violated(history: History, late: list[tuple[str, Event | None]], total: int, wanted: str) -> Finding:
+    one, end = late[0]
+    events = tuple(e for e in history.by_task[one] if e.kind not in ("held", "released"))[-6:]
+    how = f"came at {view.at(history, end)}" if end else f"never did; last: {view.story(history, events, 3)}"
+    why = f"{len(late)} of {total} did not reach {wanted}: {view.some([each for each, _ in late])}; {one} {how}"
+    return Finding("violated", why, len(late), events)

@@ -1,0 +1,139 @@
+"""Checks that judge every run: nobody died unasked, nothing critical, a clean end, and a run that tested something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_celery_chaos.checks import view
+from pytest_celery_chaos.history.log import History
+from pytest_celery_chaos.history.verdict import Finding
+
+
+def workers_alive(history: History) -> Finding:
+    """No worker may end that neither a step nor the harness ended.
+
+    *seen*: how many did. Inconclusive where no worker was ever ready.
+    """
+    died = [e for e in history.of("offline") if e.role == "worker" and not e.attrs.get("asked")]
+    if died:
+        first = died[0]
+        how = f"signal {first.attrs['signal']}" if first.attrs.get("signal") else f"code {first.attrs.get('code')}"
+        why = f"{view.plural(len(died), 'worker')} ended unasked: {first.source} at {view.at(history, first)}, {how}"
+        return Finding("violated", why, len(died), tuple(died))
+    ready = {e.source for e in history.of("ready")}
+    if not ready:
+        return view.inconclusive("no worker was ever ready")
+    return Finding("holds", f"none of {view.plural(len(ready), 'worker')} ended unasked", 0)
+
+
+def no_critical(history: History) -> Finding:
+    """No worker's log may have a line of level CRITICAL.
+
+    *seen*: how many lines. Inconclusive where no worker ran.
+    """
+    lines = history.of("critical")
+    if lines:
+        first = lines[0]
+        what = f"{first.source} at {view.at(history, first)}: {str(first.attrs.get('line', ''))[:200]}"
+        return Finding("violated", f"{view.plural(len(lines), 'CRITICAL line')}; {what}", len(lines), tuple(lines))
+    if not any(e.role == "worker" for e in history.of("hello")):
+        return view.inconclusive("no worker ran, so no log was written")
+    return Finding("holds", "no CRITICAL line in any worker's log", 0)
+
+
+def clean_end(history: History) -> Finding:
+    """In the end nothing may be left at the broker: queues, ``unacked`` and its index are empty and agree, no mutex.
+
+    *seen*: how many messages, entries and locks are left. Inconclusive where nobody looked at the keys after the
+    last message had moved.
+    """
+    keys = view.last_keys(history)
+    if keys is None:
+        return view.inconclusive("the keys were never looked at")
+    moves = [
+        e for kind in ("publish", "popped", "restore") for e in history.by_kind.get(kind, ()) if e.t > keys.event.t
+    ]
+    if moves:
+        return view.inconclusive(f"{view.told(history, moves[-1])} came after the last look at the keys")
+    left = [f"queue {name}: {view.some(ids)}" for name, ids in sorted(keys.queues.items()) if ids]
+    left += [f"unacked: {view.some(sorted(keys.unacked.values()))}"] if keys.unacked else []
+    without = sorted(set(keys.index) ^ set(keys.unacked))
+    left += [f"unacked and its index differ in tags {view.some(without)}"] if without else []
+    left += ["unacked_mutex is set"] if keys.mutex else []
+    if left:
+        count = sum(map(len, keys.queues.values())) + len(set(keys.unacked) | set(keys.index)) + keys.mutex
+        why = f"{view.plural(count, 'thing')} left at {view.at(history, keys.event)}: {'; '.join(left)}"
+        return Finding("violated", why, count)
+    return Finding("holds", f"nothing left at {view.at(history, keys.event)} in {len(keys.queues)} queues", 0)
+
+
+def exercised(history: History) -> Finding:
+    """The run must have tested something: whatever was armed came, every fault took effect, tasks reached workers.
+
+    Never violated: where something is missing, the run is inconclusive, and the reason names it.
+    """
+    doubts = [*_record(history), *_moments(history), *_processes(history), *_traffic(history)]
+    if doubts:
+        more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+        return view.inconclusive(doubts[0] + more)
+    done = len(history.of("fault", "ok"))
+    return Finding(
+        "holds", f"{view.plural(done, 'fault')} took effect, {len(history.of('held'))} at a held moment", done
+    )
+
+
+def _record(history: History) -> Iterator[str]:
+    for error in history.of("error"):
+        yield f"the harness failed at {view.at(history, error)}: {_brief(error.attrs.get('error'))}"
+    for defect in history.defects():
+        yield f"the record is damaged: {defect}"
+    if not history.of("end"):
+        yield "the run was interrupted: it has no end"
+    for kind in ("hook_missing", "hook_failed"):
+        for event in history.of(kind):
+            yield f"the recorder in {event.source} could not do its work: {kind} {event.attrs.get('hook')}"
+
+
+def _moments(history: History) -> Iterator[str]:
+    for event in history.of("missed"):
+        yield f"never reached: {event.attrs.get('verb') or 'step'} {event.attrs.get('moment')}"
+    fired = {rule for event in history.of("held") for rule in event.attrs.get("rules", ())}
+    done = {e.attrs.get("index") for kind in ("fault", "step") for e in history.of(kind, "ok")}
+    for event in history.of("armed"):
+        if event.attrs.get("rule") not in fired and event.attrs.get("index", -1) not in done:
+            yield f"never fired: {event.attrs.get('verb') or 'step'} {event.attrs.get('moment')}"
+    for event in history.of("released"):
+        if event.attrs.get("how") == "deadline":
+            yield f"{event.source} was held longer than the deadline, until {view.at(history, event)}"
+    for kind in ("fault", "step", "heal"):
+        for event in history.of(kind, "fail"):
+            name = event.attrs.get("name") or event.attrs.get("verb")
+            yield f"{kind} {name} failed at {view.at(history, event)}: {_brief(event.attrs.get('error'))}"
+        ended = {e.attrs.get("index") for phase in ("ok", "fail") for e in history.of(kind, phase)}
+        for event in history.of(kind, "invoke"):
+            if event.attrs.get("index") not in ended:
+                yield f"{kind} {event.attrs.get('name') or event.attrs.get('verb')} was begun and never done"
+
+
+def _processes(history: History) -> Iterator[str]:
+    workers = {e.source for kind in ("hello", "offline") for e in history.of(kind) if e.role == "worker"}
+    ready = {e.source for e in history.of("ready")}
+    for source in sorted(workers - ready):
+        yield f"{source} was never ready"
+    if not ready:
+        yield "no worker was ever ready"
+
+
+def _traffic(history: History) -> Iterator[str]:
+    for event in history.of("quiet", "fail"):
+        yield f"no quiet after {event.attrs.get('seconds', '?')} s; last: {_brief(event.attrs.get('last'))}"
+    if not history.of("quiet") and not history.of("observed"):
+        yield "the run neither fell quiet nor was observed for a time"
+    if not history.of("publish", "invoke"):
+        yield "nothing was published"
+    if not history.of("received"):
+        yield "no task was received by any worker"
+
+
+def _brief(what: object) -> str:
+    return str(what).split("\n", 1)[0][:200]
