@@ -141,11 +141,11 @@ def _mistakes(files: Sequence[Path]) -> dict[str, str]:
 
 
 def _server_exists(name: str) -> None:
+    """Say so before anything is started. Raises UsageError or ServerNotFound."""
     from pytest_celery_chaos.brokers.find import find
     from pytest_celery_chaos.scenario.compile import server_of
 
-    server, version = server_of(name)
-    find(server, version)
+    find(**server_of(name))
 
 
 def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:

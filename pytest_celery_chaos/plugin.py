@@ -36,7 +36,7 @@ SUFFIX = ".chaos.yaml"
 EXIT_INCONCLUSIVE = 6
 #: Set by `celery-chaos run`, whose exit codes are its own: 130 interrupted, 2 for what is not a verdict.
 COMMAND = "CELERY_CHAOS_COMMAND"
-_COMMAND_EXITS = {
+_COMMAND_EXITS: dict[int, int] = {
     pytest.ExitCode.INTERRUPTED: 130,
     pytest.ExitCode.INTERNAL_ERROR: 2,
     pytest.ExitCode.USAGE_ERROR: 2,
@@ -196,7 +196,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return
     rows = [value for key, value in report.user_properties if key == "chaos"]
     config.stash[ROWS].extend(rows)  # type: ignore[arg-type]
-    if report.failed and not any(not row["as_recorded"] and row["verdict"] == "inconclusive" for row in rows):  # type: ignore[index,call-overload]
+    if report.failed and not any(not row["as_recorded"] and row["verdict"] == "inconclusive" for row in rows):  # type: ignore[index]
         config.stash[FAILURES] += 1
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_celery_chaos.engine.pattern import describe
-from pytest_celery_chaos.engine.plan import Expectation, Hazard, Moment, Step
+from pytest_celery_chaos.engine.plan import Expectation, Hazard, Step
 from pytest_celery_chaos.engine.run import Run
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.history.log import History
@@ -68,6 +67,7 @@ class Chaos:
 
     def _perform(self, verb: Verb, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from pytest_celery_chaos.scenario.arguments import validate
+        from pytest_celery_chaos.scenario.declared import moment_of
 
         if args:
             raise UsageError(f"{verb.name} takes keyword arguments only", hint=f"{', '.join(verb.parameters)}")
@@ -80,7 +80,7 @@ class Chaos:
             family=family,  # type: ignore[arg-type]
             args=validate(verb, {key: _plain(value) for key, value in kwargs.items()}),
             name=name,
-            when=moment_of(when) if when is not None else None,
+            when=None if when is None else moment_of({key: _plain(value) for key, value in when.items()}),
             heal_after=lasts,
         )
         return self.run.perform(step)
@@ -108,19 +108,6 @@ class Expect:
             self.expectations.append(Expectation(name, args, hazards))
 
         return expect
-
-
-def moment_of(given: Mapping[str, Any] | Moment) -> Moment:
-    """The moment that a test wrote as a mapping. Raises UsageError where it is none."""
-    if isinstance(given, Moment):
-        return given
-    try:
-        moment = Moment(**{key: _plain(value) for key, value in given.items()})
-    except TypeError as error:
-        raise UsageError(f"when={dict(given)!r} is no moment: {error}", hint="{'before': 'ack', 'task': …}") from error
-    if sum(value is not None for value in (moment.before, moment.after, moment.at, moment.delay)) != 1:
-        raise UsageError(f"when={describe(moment)!r} needs exactly one of: before, after, at, delay")
-    return moment
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ def begin(
     :raises UsageError: the marker says something that a scenario file could not say.
     :raises StartFailed: something did not come up; nothing is left of it.
     """
-    from pytest_celery_chaos.scenario.compile import declared_plan
+    from pytest_celery_chaos.scenario.declared import declared_plan
 
     plan = declared_plan({"app": app, "workers": {"a": {}}, **declared}, title=title, server=server, pool=pool)
     return start(plan, session)

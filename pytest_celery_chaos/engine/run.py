@@ -117,13 +117,15 @@ class Run:
                     found[event.task] = None
         return list(found)
 
-    def wait_for(self, moment: Moment) -> Event:
-        """Wait until the history has the event that *moment* means; one that is there already will do.
+    def wait_for(self, **moment_of: Any) -> Event:
+        """Wait until the history has the event of a moment; one that is there already will do.
 
-        :raises WaitExpired: not within ``moment.timeout`` seconds (default 30).
+        :param moment_of: the fields of :class:`~pytest_celery_chaos.engine.plan.Moment`.
+        :raises WaitExpired: not within its ``timeout`` seconds (default 30).
         """
         from pytest_celery_chaos.system.wait import until
 
+        moment = Moment(**moment_of)
         pattern = pattern_of(moment, self.prefix_of, self._labels)
         return until(
             lambda: self.live.find(pattern.matches, moment.nth),
@@ -232,7 +234,7 @@ class Run:
 
     def _carry_out(self, step: Step, armed: Armed | None) -> Any:
         kind = "fault" if step.family == "fault" else "step"
-        what = {"verb": step.verb, "name": step.name, "index": step.index}
+        what: dict[str, Any] = {"verb": step.verb, "name": step.name, "index": step.index}
         verb = (FAULTS if step.family == "fault" else WORKLOADS)[step.verb]
         outer = getattr(self._current, "step", None), getattr(self._current, "armed", None)
         self._current.step, self._current.armed = step, armed
@@ -270,7 +272,7 @@ class Run:
         self._broken.remove(broken)
         if broken.heal is None:
             return
-        what = {"verb": broken.step.verb, "name": broken.step.name, "index": broken.step.index}
+        what: dict[str, Any] = {"verb": broken.step.verb, "name": broken.step.name, "index": broken.step.index}
         self.live.emit("heal", "invoke", **what)
         try:
             broken.heal()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_celery_chaos.engine.plan import Moment
 from pytest_celery_chaos.values import Duration, EventRef, FaultRef, PointRef, TaskRef, WorkerRef
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def wait(
     :param nth: the n-th such event, counted from the beginning of the run.
     :param timeout: seconds; after them the run is inconclusive.
     """
-    run.wait_for(Moment(at=at, before=before, after=after, task=task, worker=worker, nth=nth, timeout=timeout))
+    run.wait_for(at=at, before=before, after=after, task=task, worker=worker, nth=nth, timeout=timeout)
 
 
 def heal(run: Run, *, what: FaultRef = "all") -> None:

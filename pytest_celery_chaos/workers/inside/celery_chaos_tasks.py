@@ -6,13 +6,14 @@ Its broker is nobody's: every address is laid over by the environment that it ru
 import os
 import signal
 import time
+from typing import Any
 
 from celery import Celery
 
 app = Celery("celery_chaos_tasks", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/1")
 
 
-def _append(line):
+def _append(line: str) -> None:
     # One write(2) to a file opened O_APPEND: evidence of an execution that no broker and no recorder took part in.
     path = os.environ.get("CELERY_CHAOS_COUNTER")
     if path:
@@ -24,46 +25,46 @@ def _append(line):
 
 
 @app.task(name="add")
-def add(x=1, y=1):
+def add(x: float = 1, y: float = 1) -> float:
     """The sum of x and y."""
     return x + y
 
 
 @app.task(name="sleep")
-def sleep(seconds=1.0):
+def sleep(seconds: float = 1.0) -> float:
     """Take so many seconds."""
     time.sleep(seconds)
     return seconds
 
 
 @app.task(name="count", bind=True)
-def count(self):
+def count(self: Any) -> None:
     """Leave one line in a file outside Redis for every real execution."""
     _append(f"{self.request.id} {os.getpid()}")
 
 
 @app.task(name="fail")
-def fail(message="told to fail"):
+def fail(message: str = "told to fail") -> None:
     """Raise RuntimeError."""
     raise RuntimeError(message)
 
 
 @app.task(name="retry", bind=True)
-def retry(self, times=1, countdown=0.0):
+def retry(self: Any, times: int = 1, countdown: float = 0.0) -> int:
     """Retry so many times, then succeed."""
     if self.request.retries < times:
         raise self.retry(countdown=countdown, max_retries=times)
-    return self.request.retries
+    return int(self.request.retries)
 
 
 @app.task(name="blob")
-def blob(size=1000):
+def blob(size: int = 1000) -> str:
     """Return so many bytes."""
     return "x" * size
 
 
 @app.task(name="kill_worker")
-def kill_worker(signal_name="KILL", target="child"):
+def kill_worker(signal_name: str = "KILL", target: str = "child") -> None:
     """Send a signal to the process that runs the task (child), or to the worker's main process (main)."""
     pid = os.getppid() if target == "main" else os.getpid()
     os.kill(pid, getattr(signal, "SIG" + signal_name))
