@@ -33,11 +33,17 @@ def check(spec: BrokerSpec) -> None:
     :raises UsageError: a reserved or malformed option, or save points without RDB.
     """
     where = f"broker {spec.name}"
-    for option, value in spec.options.items():
+    for option in spec.options:
         if instead := RESERVED.get(option.strip().lower()):
             raise UsageError(f"option {option!r} cannot be set", where=where, hint=instead)
-        if not option.strip() or any(letter in f"{option}{value}" for letter in "\r\n\0"):
-            raise UsageError(f"option {option!r}: {value!r} is not one line of redis.conf", where=where)
+    own = {"maxmemory": spec.maxmemory or "", "maxmemory-policy": spec.maxmemory_policy or ""}
+    for option, value in {**spec.options, **own}.items():
+        if len(option.split()) != 1 or any(letter in f"{option}{value}" for letter in "\r\n\0"):
+            raise UsageError(
+                f"option {option!r}: {value!r} is not one line of redis.conf",
+                where=where,
+                hint="one name, and a value without line breaks",
+            )
     if spec.save is not None and spec.persistence != "rdb":
         raise UsageError(
             f"save points {spec.save!r} with persistence {spec.persistence!r}",

@@ -82,6 +82,9 @@ def _install(name: str) -> Path:
         ):
             if binary := cached(folder):  # another process was faster
                 return binary.path
+            for left in folder.parent.glob(f".{name}.*"):  # of an installer that was killed: we hold the lock
+                if left.is_dir() and left != Path(temporary):
+                    shutil.rmtree(left, ignore_errors=True)
             ready = _make(name, Path(temporary))
             shutil.rmtree(folder, ignore_errors=True)  # what a broken or foreign installation has left
             ready.rename(folder)
@@ -220,7 +223,9 @@ def _pip() -> list[str]:
     candidates = [[python, "-m", "pip"] for python in interpreters if python]
     candidates += [[path] for each in ("pip3", "pip") if (path := shutil.which(each))]
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-    candidates += [[uv, "tool", "run", "pip"]] if uv else []
+    if uv:
+        through_uv = [uv, "run", "--quiet", "--no-project", "--python", sys.executable, "--with", "pip"]
+        candidates.append([*through_uv, "python", "-m", "pip"])
     for command in candidates:
         try:
             asked = subprocess.run([*command, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
@@ -237,5 +242,7 @@ def _pip() -> list[str]:
 def _last(said: str) -> str:
     """The line of pip's output that says why."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")] or lines
-    return errors[0].removeprefix("ERROR:").strip() if errors else "pip says nothing"
+    network = [line for line in lines if _NETWORK.search(line)]  # pip itself blames the requirement
+    errors = [line for line in lines if line.startswith("ERROR")]
+    telling = network or errors or lines
+    return telling[-1].removeprefix("ERROR:").removeprefix("WARNING:").strip() if telling else "pip says nothing"
