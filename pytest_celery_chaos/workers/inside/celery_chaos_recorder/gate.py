@@ -37,18 +37,22 @@ class Rule:
     def matches(self, phase: str | None, source: str, task: str | None, name: str | None, ids: Sequence[str]) -> bool:
         """Whether an event of this rule's kind is one to hold at.
 
-        A phase of None stands for any. The task matches when its id starts with one of `ids` or its name is one of
+        A phase of None is that of an event that has none. The task matches when its id starts with one of `ids` or its name is one of
         `names`; a rule with neither takes every task.
         """
-        if self.phase is not None and self.phase != phase:
+        if self.phase != phase:
             return False
         if self.source is not None and self.source != source:
             return False
         if not self.ids and not self.names:
             return True
-        if self.ids and ((task and task.startswith(self.ids)) or any(i.startswith(self.ids) for i in ids)):
+        if self.ids and ((task and task.startswith(self.ids)) or self.meant(ids)):
             return True
         return name is not None and name in self.names
+
+    def meant(self, ids: Sequence[str]) -> list[str]:
+        """Those of *ids* that this rule is about."""
+        return [each for each in ids if each.startswith(self.ids)] if self.ids else []
 
 
 class Gate:

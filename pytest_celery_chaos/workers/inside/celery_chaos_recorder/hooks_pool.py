@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,9 @@ from .patches import wrap
 from .record import emit
 
 Method = Callable[..., Any]
+
+#: Processes that were reported as gone: the pool may come upon one twice.
+_gone: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _process_initializer(original: Method) -> Method:
@@ -22,12 +26,19 @@ def _process_initializer(original: Method) -> Method:
 
 
 def _process_flush_queues(original: Method) -> Method:
-    # Called once for each process that the pool finds gone, when its exit code is known and not yet acted upon.
+    # Called for each process that the pool finds gone, when its exit code is known and not yet acted upon.
     def process_flush_queues(self: Any, proc: Any) -> Any:
-        emit("child_down", child=proc.pid, exitcode=proc.exitcode)
+        report_gone(proc)
         return original(self, proc)
 
     return process_flush_queues
+
+
+def report_gone(proc: Any) -> None:
+    """Write that a process of the pool has ended, once."""
+    if proc not in _gone:
+        _gone.add(proc)
+        emit("child_down", child=proc.pid, exitcode=proc.exitcode)
 
 
 def patch(module: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from threading import local
 from types import ModuleType
@@ -15,10 +16,12 @@ Method = Callable[..., Any]
 
 class _Now(local):
     #: The request for which this thread of the main process decides.
-    deciding: str | None = None
+    deciding: Any = None
 
 
 _now = _Now()
+#: Requests that have failed: after a hard time limit Celery marks the failure twice, of one execution.
+_failed: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _task_ready(original: Method) -> Method:
@@ -40,7 +43,7 @@ def _announce_revoked(original: Method) -> Method:
 
 def _deciding(original: Method) -> Method:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before, _now.deciding = _now.deciding, self.id
+        before, _now.deciding = _now.deciding, self
         try:
             return original(self, *args, **kwargs)
         finally:
@@ -52,7 +55,9 @@ def _deciding(original: Method) -> Method:
 def _mark_as_failure(original: Method) -> Method:
     def mark_as_failure(self: Any, task_id: str, exc: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, task_id, exc, *args, **kwargs)
-        if _now.deciding == task_id:
+        request = _now.deciding
+        if request is not None and request.id == task_id and request not in _failed:
+            _failed.add(request)
             emit("failed", None, task_id, error=type(exc).__name__)
         return result
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from .describe import failure
+from .hooks_pool import report_gone
 from .patches import version_of, wrap
 from .record import emit, role
 
@@ -56,11 +57,15 @@ def _shutdown(original: Method) -> Method:
     def _shutdown(self: Any, warm: bool = True, *args: Any, **kwargs: Any) -> Any:
         how = "warm" if warm else "cold"
         emit("shutdown", "invoke", how=how)
+        processes = list(getattr(getattr(getattr(self, "pool", None), "_pool", None), "_pool", ()) or ())
         try:
             result = original(self, warm, *args, **kwargs)
         except BaseException as error:
             emit("shutdown", "fail", how=how, error=failure(error))
             raise
+        for each in processes:
+            if getattr(each, "exitcode", None) is not None:
+                report_gone(each)
         emit("shutdown", "ok", how=how)
         return result
 

@@ -70,7 +70,7 @@ def report(consumer: Any) -> dict[str, Any]:
         "queues": _attempt(lambda: sorted(app.amqp.queues.consume_from)),
         "versions": versions(),
         "settings": settings(consumer, channel),
-        "overlay": {key: _attempt(check) for key, check in _checks(consumer, channel)},
+        "overlay": {key: _attempt(check) is True for key, check in _checks(consumer, channel)},
         "tasks": {name: _options(app.tasks[name]) for name in names[:MOST_TASKS]},
         "tasks_in_all": len(names),
     }

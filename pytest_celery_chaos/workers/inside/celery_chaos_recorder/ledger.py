@@ -66,7 +66,7 @@ class Ledger:
     def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
         """Write one event with the next number and the time of now, and return it."""
         with self._lock:
-            record = self.record(kind, phase, task, attrs)
+            record = self.record(kind, phase, task)
             record["n"] = self.n
             if attrs:
                 record["attrs"] = attrs
@@ -74,7 +74,7 @@ class Ledger:
             self._append(_encode(record).encode("utf-8", "backslashreplace") + b"\n")
         return record
 
-    def record(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
+    def record(self, kind: str, phase: str | None, task: str | None) -> dict[str, Any]:
         """An event of now that is not written: without number and attributes."""
         record: dict[str, Any] = {"t": monotonic_ns(), "source": self.source, "kind": kind}
         if phase is not None:

@@ -72,10 +72,18 @@ class Recorder:
         gate = self.gate
         if gate is None:
             return
-        rules = gate.match(kind, phase, self.ledger.source, task, self.name_of(task), ids)
+        name = self.name_of(task)
+        rules = gate.match(kind, phase, self.ledger.source, task, name, ids)
         if not rules:
             return
-        ended = gate.hold(rules, record or self.ledger.record(kind, phase, task, {}))
+        told = dict(record or self.ledger.record(kind, phase, task))
+        # The harness judges the event once more, by what it is told: the name, and ids that were too many to write.
+        told["attrs"] = attrs = dict(told.get("attrs", {}))
+        if name:
+            attrs.setdefault("name", name)
+        if ids:
+            attrs["ids"] = [*attrs["ids"], *(each for rule in rules for each in rule.meant(ids)[:MOST_IDS])]
+        ended = gate.hold(rules, told)
         if ended:
             how, ns = ended
             self.write("released", None, task, rules=[rule.id for rule in rules], how=how, held=ns)

@@ -1,0 +1,266 @@
+"""What was written before a kill is there; nothing is ever written into somebody else's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.workers.inside.celery_chaos_recorder.ledger import LONGEST, Ledger, clip
+from pytest_celery_chaos.workers.inside.celery_chaos_recorder.record import MOST_IDS
+
+from .lab import INSIDE
+
+KILLS = 250
+
+
+def lines(path: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_bytes().splitlines() if line]
+
+
+def in_child(work: Any) -> int:
+    """Run *work* in a forked child and return its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_line_is_the_event_of_the_vocabulary(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "worker:a")
+    ledger.write("ack", "ok", "id-1", {"tag": "t"})
+    text = Path(ledger.path).read_text()
+    assert text == Event.from_record(json.loads(text)).to_line() + "\n"
+    assert Path(ledger.path).name.startswith(f"worker-a.{os.getpid()}.")
+
+
+def test_threads_number_their_events_without_gaps_and_in_the_order_of_time(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "worker:a")
+    threads = [
+        threading.Thread(target=lambda: [ledger.write("started", None, "x", {}) for _ in range(500)]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = lines(ledger.path)
+    assert [event["n"] for event in found] == list(range(4000))
+    assert [event["t"] for event in found] == sorted(event["t"] for event in found)
+
+
+def test_a_forked_child_writes_its_own_file(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "worker:a")
+    ledger.write("hello", None, None, {})
+    parents = ledger.path
+
+    def child() -> None:
+        ledger.open()
+        ledger.write("hello", None, None, {})
+
+    assert in_child(child) == 0
+    ledger.write("ready", None, None, {})
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 2
+    assert [event["kind"] for event in lines(parents)] == ["hello", "ready"]
+    (theirs,) = [lines(path) for path in files if str(path) != parents]
+    assert [(event["n"], event["pid"] == os.getpid()) for event in theirs] == [(0, False)]
+
+
+def test_a_fork_in_the_middle_of_a_write_does_not_block_the_child(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "worker:a")
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ledger._lock:
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+
+    def child() -> None:
+        signal.alarm(5)
+        ledger.open()
+        ledger.write("hello", None, None, {})
+
+    assert in_child(child) == 0
+    done.set()
+    thread.join()
+
+
+def test_a_signal_handler_may_write_while_its_thread_is_writing(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "worker:a")
+    before = signal.signal(signal.SIGALRM, lambda *_: ledger.write("signal", None, None, {}) and None)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        for _ in range(5000):
+            ledger.write("started", None, "x", {})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    found = lines(ledger.path)
+    assert sum(event["kind"] == "started" for event in found) == 5000
+    assert sum(event["kind"] == "signal" for event in found) > 0
+    assert sorted(event["n"] for event in found) == list(range(len(found)))
+
+
+def test_no_event_is_lost_by_a_kill_at_any_moment(tmp_path: Path) -> None:
+    """A child says how many events it has written, by a pipe, after each; it is killed at a random moment."""
+    chance, torn = random.Random(20261121), 0
+    for round_ in range(KILLS):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            ledger = Ledger(str(folder), "worker:a")
+            for number in range(1_000_000):
+                ledger.write("started", None, f"task-{number}", {"name": "x" * 150})
+                os.write(write, b".")
+        os.close(write)
+        promised = len(os.read(read, 1))
+        promised += len(os.read(read, chance.randint(1, 300)))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        while more := os.read(read, 65536):
+            promised += len(more)
+        os.close(read)
+        (path,) = folder.iterdir()
+        *whole, tail = path.read_bytes().split(b"\n")
+        torn += bool(tail)
+        assert [json.loads(line)["n"] for line in whole] == list(range(len(whole)))
+        assert len(whole) >= promised
+    assert torn <= KILLS // 5
+
+
+def test_what_cannot_be_written_shows_as_a_gap_and_harms_nobody(tmp_path: Path) -> None:
+    def child() -> None:
+        ledger = Ledger(str(tmp_path), "worker:a")
+        ledger.write("hello", None, None, {})
+        size = Path(ledger.path).stat().st_size
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+        ledger.write("started", None, "cut", {})
+        ledger.write("started", None, "refused", {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        ledger.write("returned", None, "after", {})
+
+    assert in_child(child) == 0
+    (path,) = tmp_path.iterdir()
+    first, stump, last, end = path.read_bytes().split(b"\n")
+    assert json.loads(first)["n"] == 0
+    assert len(stump) == 10
+    assert json.loads(last)["n"] == 3
+    assert end == b""
+
+
+def test_a_daemon_that_closes_all_files_does_not_get_events_into_its_own(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "worker:a")
+    ledger.write("hello", None, None, {})
+    number = ledger._file
+    assert number is not None
+    ours, theirs = socket.socketpair()
+    os.close(number)
+    os.dup2(theirs.fileno(), number)
+    ledger.write("started", None, "x", {})
+    ours.setblocking(False)
+    try:
+        leaked = ours.recv(100)
+    except BlockingIOError:
+        leaked = b""
+    assert leaked == b""
+    assert [event["kind"] for event in lines(ledger.path)] == ["hello", "started"]
+    os.close(number)
+    ours.close()
+    theirs.close()
+
+
+def test_long_strings_are_cut_and_odd_values_do_no_harm(tmp_path: Path) -> None:
+    assert len(clip("x" * 1000)) == LONGEST
+    ledger = Ledger(str(tmp_path), "worker:a")
+    ledger.write("started", None, "x", {"odd": object(), "surrogate": "\udc80", "newline": "a\nb"})
+    (event,) = lines(ledger.path)
+    assert event["attrs"]["newline"] == "a\nb"
+    assert event["attrs"]["surrogate"] == "\udc80"
+
+
+def run(code: str, folder: Path, **env: str) -> str:
+    import subprocess
+
+    environment = {**os.environ, "PYTHONPATH": str(INSIDE), "CELERY_CHAOS_LEDGERS": str(folder), **env}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_python_that_never_imports_celery_writes_nothing(tmp_path: Path) -> None:
+    loaded = run("import sys; print([m for m in sys.modules if 'chaos' in m], 'json' in sys.modules)", tmp_path)
+    assert loaded.strip() == "['celery_chaos_recorder', 'celery_chaos_recorder.imports'] False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hello_comes_first_in_the_main_process_and_in_each_fork(tmp_path: Path) -> None:
+    run(
+        """
+        import celery, os
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        """,
+        tmp_path,
+        CELERY_CHAOS_SOURCE="client:c",
+    )
+    main, child = sorted((lines(path)[0] for path in tmp_path.iterdir()), key=lambda event: event["t"])
+    assert (main["kind"], main["source"], main["attrs"]["role"]) == ("hello", "client:c", "main")
+    assert (child["kind"], child["attrs"]["role"]) == ("hello", "child")
+    assert child["attrs"]["ppid"] == main["pid"]
+    assert main["attrs"]["versions"]["celery"]
+    assert {"monotonic", "realtime", "boottime"} <= main["attrs"].keys()
+
+
+def test_an_interpreter_started_by_a_recorded_one_says_so(tmp_path: Path) -> None:
+    run("import celery, subprocess, sys; subprocess.run([sys.executable, '-c', 'import celery'])", tmp_path)
+    roles = sorted(lines(path)[0]["attrs"]["role"] for path in tmp_path.iterdir())
+    assert roles == ["main", "spawned"]
+
+
+def test_another_sitecustomize_runs_as_it_would_without_us(tmp_path: Path) -> None:
+    theirs, ledgers = tmp_path / "theirs", tmp_path / "ledgers"
+    theirs.mkdir()
+    ledgers.mkdir()
+    (theirs / "sitecustomize.py").write_text("MARK = 'theirs'\n")
+    code = "import sitecustomize; print(sitecustomize.MARK, sitecustomize.__file__)"
+    path = os.pathsep.join([str(INSIDE), str(theirs)])
+    for more in ({}, {"CELERY_CHAOS_LEDGERS": ""}):
+        said = run(code, ledgers, **{"PYTHONPATH": path, **more})
+        assert said.split() == ["theirs", str(theirs / "sitecustomize.py")]
+
+
+def test_an_event_names_the_first_of_very_many_ids_and_their_number(tmp_path: Path) -> None:
+    code = """
+        import celery
+        from celery_chaos_recorder.record import emit
+        emit("revoke", "ok", ids=[f"id-{n}" for n in range(70)])
+    """
+    run(code, tmp_path)
+    (path,) = tmp_path.iterdir()
+    attrs = lines(path)[-1]["attrs"]
+    assert len(attrs["ids"]) == MOST_IDS
+    assert attrs["ids_in_all"] == 70
