@@ -96,8 +96,9 @@ def _held_by_living_worker(history: History, events: Sequence[Event], now: int) 
 def _evidence(history: History, task: str) -> tuple[Event, ...]:
     """The last steps of a message, with the end of each worker that had it."""
     events = [e for e in history.by_task[task] if e.kind not in ("held", "released")]
-    ends = {view.gone_after(history, e.source, e.t) for e in events if e.kind in ("popped", "received", "started")}
-    return tuple(sorted([*events[-6:], *filter(None, ends)], key=lambda e: e.t))
+    had = [e for e in events if e.kind in ("popped", "received", "started")]
+    ends = {(gone.source, gone.t): gone for e in had if (gone := view.gone_after(history, e.source, e.t))}
+    return tuple(sorted([*events[-6:], *ends.values()], key=lambda e: e.t))
 
 
 def unexpected(history: History, *, task: TaskRef | None = None) -> Finding:
