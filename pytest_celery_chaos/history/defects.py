@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,35 +24,33 @@ def of_events(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _of_process(who: str, events: Sequence[Event]) -> Iterator[str]:
-    hellos = sum(event.kind == "hello" for event in events)
-    if not hellos:
+    # A pid may have several lives (a re-exec keeps it, containers all have 1); each begins with its own hello.
+    begins = [index for index, event in enumerate(events) if event.kind == "hello"]
+    if not begins:
         yield f"{who} never said hello"
         return
-    if len({(event.t, event.n) for event in events}) < len(events):
-        yield f"{who}: an event is there twice"
+    if begins[0] > 0:
+        yield f"{who}: {events[0].kind} came before its hello"
         return
-    # A pid may have several lives (re-exec keeps it, containers all have 1), each numbered from 0 without gaps: then
-    # no number occurs more often than the one below it, and 0 as often as there are hellos.
-    counts = Counter(event.n for event in events)
-    allowed = hellos
-    for n in range(max(counts) + 1):
-        if not 0 < counts[n] <= allowed:
-            yield f"{who}: {_times(counts[n], n)} where {allowed} must be: an event was lost or doubled"
-            return
-        allowed = counts[n]
-    if hellos == 1:
-        yield from _disorder(who, events)
+    if len({events[begin].t for begin in begins}) < len(begins):
+        yield f"{who}: its hello is there twice"
+        return
+    for begin, end in zip(begins, [*begins[1:], len(events)], strict=True):
+        yield from _of_life(who, events[begin:end])
 
 
-def _times(count: int, n: int) -> str:
-    return f"event {n} is there {count} times" if count else f"event {n} is missing"
-
-
-def _disorder(who: str, events: Sequence[Event]) -> Iterator[str]:
+def _of_life(who: str, events: Sequence[Event]) -> Iterator[str]:
+    """Each life is numbered from 0 without gaps, and its time rises with the numbers."""
     latest = 0
-    for event in sorted(events, key=lambda event: event.n):
+    for number, event in enumerate(sorted(events, key=lambda event: event.n)):
+        if event.n != number:
+            what = (
+                f"event {number} is missing" if event.n > number else f"event {event.n} ({event.kind}) is there twice"
+            )
+            yield f"{who}: {what}"
+            return
         if latest - event.t > DISORDER:
-            yield f"{who}: event {event.n} ({event.kind}) is {(latest - event.t) / 1e9:.3f} s older than one before it"
+            yield f"{who}: event {number} ({event.kind}) is {(latest - event.t) / 1e9:.3f} s older than one before it"
             return
         latest = max(latest, event.t)
 

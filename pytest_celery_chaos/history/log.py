@@ -139,6 +139,10 @@ class History:
         """The instant of the last event (ns)."""
         return self.events[-1].t if self.events else self.header.monotonic
 
-    def defects(self) -> list[str]:
+    def defects(self) -> Sequence[str]:
         """What is wrong with the record itself. A history that has a defect proves nothing."""
+        return self._defects
+
+    @cached_property
+    def _defects(self) -> Sequence[str]:
         return [*defects.of_header(self.header.torn, self.header.broken, self), *defects.of_events(self.events)]

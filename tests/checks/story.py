@@ -30,6 +30,7 @@ class Story:
         self._numbers: Counter[tuple[str, int]] = Counter()
         self._pids: dict[str, int] = {"harness": 1, "client:main": 2}
         self._pools: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._steps = 0
         self.event("harness", "hello", role="harness")
         self.event("harness", "run", id="r1")
@@ -68,6 +69,7 @@ class Story:
 
     def send(self, *tasks: str, name: str = "add", outcome: Phase = "ok", queue: str = "celery") -> Story:
         for task in tasks:
+            self._names[task] = name
             self.event("client:main", "publish", "invoke", task, name=name, queue=queue)
             self.event("client:main", "publish", outcome, task, name=name, queue=queue)
         return self
@@ -105,7 +107,7 @@ class Story:
         return pid
 
     def takes(self, worker: str, task: str, *, redelivered: bool = False, tag: str | None = None) -> Story:
-        what = {"tag": tag or f"tag-{task}", "redelivered": redelivered, "name": "add"}
+        what = {"tag": tag or f"tag-{task}", "redelivered": redelivered, "name": self._names.get(task)}
         self.event(f"worker:{worker}", "popped", None, task, **what)
         return self.event(f"worker:{worker}", "received", None, task, **what)
 
