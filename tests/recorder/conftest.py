@@ -65,7 +65,7 @@ def lab(environments: None, lab_keeper: Keeper, lab_server: LocalServer, tmp_pat
     laboratory = Lab(lab_keeper, lab_server, tmp_path, control, gate)
     yield laboratory
     laboratory.close()
-    gate.close()
+    laboratory.gate.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -180,6 +180,15 @@ class Lab:
 
         return keys.snapshot(self.server.client(0), self.server.client(1), queues)
 
+    def disarm(self, armed: Any) -> None:
+        """Hold nobody there any more, and let go of who is."""
+        self.gate.disarm(armed)
+
+    def renew(self) -> None:
+        """A control folder of its own for what is started from now on."""
+        self.control = self.keeper.temp_folder()
+        self.gate = Gate(self.control, lambda *_, **__: None)  # type: ignore[arg-type,return-value]
+
     def close(self) -> None:
         for process in self.processes:
             process.kill()

@@ -12,7 +12,7 @@ from .record import emit
 
 Method = Callable[..., Any]
 
-#: Requests whose body is running, by id(): a task that calls itself does not start again.
+#: Requests whose body is running, by id(): the `__call__` of a task's class may reach that of another task's class.
 _running: set[int] = set()
 _MARK = "__celery_chaos__"
 #: The position of ``eager`` in build_tracer's arguments behind name and task.
@@ -48,7 +48,7 @@ def _give_call(cls: Any) -> None:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = own.__get__(self) if own is not None else super(cls, self).__call__
         request = self.request_stack.top
-        if request is None or request.called_directly or id(request) in _running:
+        if request is None or not _from_a_message(self, request) or id(request) in _running:
             return inner(*args, **kwargs)
         _running.add(id(request))
         try:
@@ -65,6 +65,11 @@ def _give_call(cls: Any) -> None:
 
     setattr(__call__, _MARK, True)
     cls.__call__ = __call__
+
+
+def _from_a_message(task: Any, request: Any) -> bool:
+    """False where the body is called from a body: the second request on the stack is a copy of the first."""
+    return not (request.called_directly or request.is_eager or len(task.request_stack) > 1)
 
 
 def _request_attrs(request: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ FIRST = frozenset({"celery", "kombu"})
 TABLE = {
     "celery.app.amqp": ("hooks_publish",),
     "celery.app.control": ("hooks_client",),
+    "celery.app.log": ("hooks_log",),
     "celery.app.trace": ("hooks_task",),
     "celery.app.utils": ("overlay",),
     "celery.backends.base": ("hooks_task", "hooks_request"),
