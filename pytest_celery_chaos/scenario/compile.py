@@ -1,0 +1,93 @@
+"""From a scenario to plans: variants, and what the command line chose, filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
+from pytest_celery_chaos.engine.plan import Plan
+from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.scenario.model import Format, Scenario
+from pytest_celery_chaos.scenario.problems import nearest
+from pytest_celery_chaos.scenario.read import load_scenario
+from pytest_celery_chaos.scenario.vocabulary import Vocabulary
+from pytest_celery_chaos.workers.spec import Pool, WorkerSpec
+
+
+def plans_of(
+    path: Path | str, *, server: str | None = None, pool: str | None = None, vocabulary: Vocabulary | None = None
+) -> list[Plan]:
+    """The plans of a scenario file: :func:`load_scenario` and :func:`compile_scenario`."""
+    return compile_scenario(load_scenario(path, vocabulary), server=server, pool=pool)
+
+
+def compile_scenario(scenario: Scenario, *, server: str | None = None, pool: str | None = None) -> list[Plan]:
+    """One plan for each variant.
+
+    :param server: ``valkey``, ``redis`` or one with its version (``valkey-9.1``), instead of what the file says.
+        A backend that states a server of its own keeps it.
+    :param pool: for the workers that do not state theirs. Where there is none, or the file's ``pools`` leave it out,
+        the plan says so in ``skip``.
+    :raises UsageError: *server* or *pool* is unknown.
+    """
+    chosen = _server(server) if server else None
+    if pool is not None and pool not in get_args(Pool):
+        raise UsageError(f"no pool is called {pool!r}", hint=nearest(pool, get_args(Pool)))
+    return [_plan(scenario.file, name, said, chosen, pool) for name, said in scenario.formats.items()]
+
+
+def _server(text: str) -> Mapping[str, Any]:
+    name, _, version = text.partition("-")
+    if name not in get_args(Server) or (not version and "-" in text):
+        raise UsageError(f"no server is called {text!r}", hint="write valkey, redis, or valkey-9.1")
+    return {"server": name, "version": version or None}
+
+
+def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any] | None, pool: str | None) -> Plan:
+    broker = BrokerSpec(**said.broker)
+    backend = None if said.backend is None else BrokerSpec(**{"name": "backend", **said.backend})
+    if server:
+        broker = replace(broker, **server, path=None)
+        if backend and not said.backend.keys() & {"server", "version", "path"}:  # type: ignore[union-attr]
+            backend = replace(backend, **server)
+    default: Any = pool or (said.pools[0] if said.pools else WorkerSpec.pool)
+    workers = {
+        name: WorkerSpec(**{"pool": default, "profile": said.profile, **given}, name=name)
+        for name, given in said.workers.items()
+    }
+    return Plan(
+        scenario=said.scenario,
+        variant=variant,
+        file=file,
+        about=said.about,
+        refs=said.refs,
+        app=said.app,
+        config=said.config,
+        queues=said.queues,
+        broker=broker,
+        backend=backend,
+        workers=workers,
+        steps=[entry.step for entry in said.steps],
+        observe=said.observe,
+        quiet=said.quiet,
+        expect=[entry.expectation for entry in said.expect],
+        axes={
+            "server": "-".join(filter(None, (broker.server, broker.version))),
+            "pool": "+".join(dict.fromkeys(worker.pool for worker in workers.values())),
+        },
+        skip=_skip(said, pool),
+    )
+
+
+def _skip(said: Format, pool: str | None) -> str | None:
+    if pool is None:
+        return None
+    stated = {given["pool"] for given in said.workers.values() if "pool" in given}
+    if all("pool" in given for given in said.workers.values()) and stated != {pool}:
+        return f"every worker states its pool ({', '.join(sorted(stated))}): {pool} would change nothing"
+    if said.pools and pool not in said.pools:
+        return f"makes sense on {', '.join(said.pools)} only, not on {pool}"
+    return None

@@ -1,0 +1,188 @@
+"""What a file means, where its form is right: names that exist, moments that can come, workers that run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pytest_celery_chaos.scenario import fields, tree
+from pytest_celery_chaos.scenario.decode import Decoder, Use
+from pytest_celery_chaos.scenario.entries import StepEntry
+from pytest_celery_chaos.scenario.model import Format
+from pytest_celery_chaos.scenario.moments import check_moments
+from pytest_celery_chaos.scenario.problems import Problems, nearest
+from pytest_celery_chaos.scenario.tree import Place
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_APP: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_VERSION: Final = re.compile(r"\d+(?:\.\d+)*", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """One variant of a file, and where what is wrong with it goes."""
+
+    said: Format
+    root: tree.Mapping
+    uses: Sequence[Use]
+    problems: Problems
+    decoder: Decoder
+
+    @property
+    def steps(self) -> Sequence[StepEntry]:
+        return self.said.steps
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The names of the steps that publish."""
+        return {entry.step.name for entry in self.steps if entry.step.verb == "send" and entry.step.name}
+
+    @property
+    def brokers(self) -> Collection[str]:
+        names = {str(self.said.broker.get("name", "main"))}
+        return names if self.said.backend is None else names | {str(self.said.backend.get("name", "backend"))}
+
+    def place(self, *path: str) -> Place:
+        """Where the value under these keys stands, or as much of it as there is."""
+        node: tree.Node = self.root
+        for key in path:
+            if not isinstance(node, tree.Mapping) or key not in node.items:
+                break
+            node = node.items[key]
+        return node.place
+
+
+def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[str]) -> None:
+    """Add to the decoder's problems what can be known to be wrong before anything is started."""
+    meaning = Meaning(said, root, decoder.uses, decoder.problems, decoder)
+    _settings(meaning)
+    _servers(meaning)
+    _workers(meaning)
+    _step_names(meaning)
+    _references(meaning)
+    _targets(meaning)
+    check_moments(meaning.steps, said.workers, decoder.problems)
+    for entry in said.expect:
+        for hazard, place in entry.hazards:
+            for name in hazard.variant:
+                if name not in variants:
+                    decoder.problems.add(place, f"hazard: no variant is called {name!r}", nearest(name, variants))
+
+
+def _settings(meaning: Meaning) -> None:
+    said, add = meaning.said, meaning.problems.add
+    if not said.scenario.strip():
+        add(meaning.place("scenario"), "scenario: the title is empty", "say in one line what is shown")
+    if said.app != "builtin" and not _APP.fullmatch(said.app):
+        add(meaning.place("app"), f"app: {said.app!r} names no application", "write builtin, or proj.celery:app")
+    if said.observe is not None and "quiet" in meaning.root.items:
+        hint = "remove one: observe judges after a time, quiet waits for the end of all work"
+        add(meaning.place("observe"), "observe and quiet exclude each other", hint)
+    if not said.steps:
+        add(meaning.place("steps"), "steps: nothing happens", "add a step: `- send: add`")
+
+
+def _servers(meaning: Meaning) -> None:
+    for key in ("broker", "backend"):
+        given = getattr(meaning.said, key) or {}
+        version = given.get("version")
+        if version is not None and not _VERSION.fullmatch(version):
+            what = f"{key}: {version!r} is no version"
+            meaning.problems.add(meaning.place(key, "version"), what, 'write it or its beginning: "9.1"')
+        if given.get("save") is not None and given.get("persistence") != "rdb":
+            meaning.problems.add(meaning.place(key, "save"), f"{key}: save needs persistence: rdb", "add it")
+    names = [meaning.said.broker.get("name", "main")]
+    if meaning.said.backend is not None and meaning.said.backend.get("name", "backend") in names:
+        what = f"broker and backend are both called {names[0]!r}"
+        meaning.problems.add(meaning.place("backend", "name"), what, "give one of them another name")
+
+
+def _workers(meaning: Meaning) -> None:
+    said, add = meaning.said, meaning.problems.add
+    started = {step.args.get("worker") for step in _of(meaning, "start", "restart")}
+    for name, given in said.workers.items():
+        if not _NAME.fullmatch(name):
+            place = meaning.place("workers", name)
+            add(place, f"{name!r} is no name for a worker", "use letters, digits, - and _; begin with a letter")
+        if given.get("concurrency", 1) < 1:
+            add(meaning.place("workers", name, "concurrency"), "concurrency: expected at least 1", "write 1 or more")
+        for queue in given.get("queues", ()):
+            if said.app == "builtin" and queue not in {*said.queues, "celery"} and "task_queues" not in said.config:
+                hint = nearest(queue, ["celery", *said.queues])
+                add(meaning.place("workers", name, "queues"), f"no queue is called {queue!r}", hint)
+    if not any(given.get("start", True) or name in started for name, given in said.workers.items()):
+        add(meaning.place("workers"), "no worker is ever started", "add one, or a step `- start: {worker: NAME}`")
+
+
+def _step_names(meaning: Meaning) -> None:
+    seen: dict[str, Place] = {}
+    for entry in meaning.steps:
+        name = entry.step.name
+        if name is None:
+            continue
+        if name == "all":
+            meaning.problems.add(entry.at("name"), "no step can be called 'all'", "`heal: all` means every fault")
+        elif name in seen:
+            what = f"two steps are called {name!r}, the first in line {seen[name].line}"
+            meaning.problems.add(entry.at("name"), what, "rename one")
+        seen.setdefault(name, entry.at("name"))
+
+
+def _references(meaning: Meaning) -> None:
+    """Every name that some argument uses must name something."""
+    steps = [entry.step for entry in meaning.steps]
+    named = [step.name for step in steps if step.name]
+    tasks = {str(step.args["task"]) for step in steps if step.verb == "send" and "task" in step.args}
+    vocabulary = meaning.decoder.vocabulary
+    known_tasks: Callable[[str], bool] = lambda name: "." in name or bool(_UUID.fullmatch(name))  # noqa: E731
+    faults = [step.name for step in steps if step.name and step.family == "fault"]
+    places: dict[str, tuple[str, Iterable[str]]] = {
+        "worker": ("no worker is called", meaning.said.workers),
+        "broker": ("no broker is called", meaning.brokers),
+        "step": ("no step is called", named),
+        "fault": ("no fault is called", [*faults, "all"]),
+        "task": ("no send step and no task is called", {*meaning.labels, *tasks, *vocabulary.tasks}),
+        "task_name": ("no built-in task is called", vocabulary.tasks),
+    }
+    for use in meaning.uses:
+        what, names = places[use.kind]
+        if use.name in names or (use.kind in ("task", "task_name") and known_tasks(use.name)):
+            continue
+        if use.kind == "task_name" and meaning.said.app != "builtin":
+            continue  # the application's own: known only once it runs
+        meaning.problems.add(use.place, f"{what} {use.name!r}", nearest(use.name, names))
+
+
+def _targets(meaning: Meaning) -> None:
+    """A fault has one victim, and a worker that is broken was started before."""
+    ready = {name for name, given in meaning.said.workers.items() if given.get("start", True)}
+    later = {step.args.get("worker") for step in _of(meaning, "start", "restart")}
+    for entry in meaning.steps:
+        step = entry.step
+        verb = meaning.decoder.vocabulary.verb(step.verb)
+        known = fields.of_verb(verb).items if verb else {}
+        if step.family == "fault" and {"worker", "broker"} <= known.keys():
+            given = [key for key in ("worker", "broker") if step.args.get(key) is not None]
+            if len(given) != 1:
+                what = f"{step.verb} names {'both worker and broker' if given else 'neither worker nor broker'}"
+                meaning.problems.add(entry.place, what, f"name one: `{step.verb}: {{worker: NAME}}`")
+        if step.verb == "hold" and step.when is None:
+            meaning.problems.add(entry.place, "hold without a moment", "add when: {before: POINT}")
+        if step.heal_after is not None and verb and verb.function.__annotations__.get("return") in (None, "None"):
+            meaning.problems.add(entry.at("for"), f"for: {step.verb} has nothing that heals", "remove it")
+        worker = str(step.args.get("worker"))
+        if step.verb in ("start", "restart"):
+            ready.add(worker)
+        elif step.family == "fault" and worker in meaning.said.workers.keys() - ready:
+            if step.when is not None and worker in later:
+                continue  # its moment comes after the start
+            what = f"{step.verb}: worker {worker!r} has not been started here"
+            hint = f"add `- start: {{worker: {worker}}}` above, or remove start: false"
+            meaning.problems.add(entry.at("worker"), what, hint)
+
+
+def _of(meaning: Meaning, *verbs: str) -> list[Any]:
+    return [entry.step for entry in meaning.steps if entry.step.verb in verbs]

@@ -1,0 +1,102 @@
+"""Moments that cannot come: armed below their cause, or awaited above it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pytest_celery_chaos.engine.plan import Moment, Step
+from pytest_celery_chaos.scenario.entries import StepEntry
+from pytest_celery_chaos.scenario.problems import Problems
+
+#: Events that come of a process's start or end, and the verbs that bring them about.
+_STARTS: Final = frozenset({"start", "restart"})
+_STARTING: Final = frozenset({"hello", "ready", "online", "consuming"})
+_ENDS: Final = frozenset({"kill", "stop", "restart"})
+_ENDING: Final = frozenset({"offline", "shutdown", "signal"})
+#: What makes tasks move that stood still: their events may come again.
+_STIRS: Final = frozenset({"start", "restart", "resume", "heal"})
+
+
+def check_moments(steps: Sequence[StepEntry], workers: Mapping[str, Mapping[str, Any]], problems: Problems) -> None:
+    """Refuse a `when` whose cause stands above it alone, and a `wait` whose cause stands below it alone.
+
+    A `when` never blocks, so that it can always stand above its cause: below, it is armed too late, or by luck.
+    """
+    for index, entry in enumerate(steps):
+        above, below = [each.step for each in steps[:index]], [each.step for each in steps[index + 1 :]]
+        if entry.step.when is not None:
+            cause = _cause_above(entry.step.when, above, below, workers)
+            if cause is not None:
+                told = _told(entry.step.when)
+                problems.add(
+                    entry.at("when"),
+                    f"when: {told} can no longer happen here: {cause} stands above",
+                    "move this step above its cause; a `when` does not block the steps below it",
+                )
+        elif entry.step.verb == "wait":
+            _check_wait(entry, above, below, problems)
+
+
+def _cause_above(
+    moment: Moment, above: Sequence[Step], below: Sequence[Step], workers: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """What brings the moment about, if all of that stands above the step that waits for it."""
+    kind = moment.at
+    if moment.delay is not None:
+        return None
+    if kind in _STARTING or kind in _ENDING:
+        verbs = _STARTS if kind in _STARTING else _ENDS
+        if any(_concerns(step, verbs, moment) for step in below):
+            return None
+        done = [step for step in above if _concerns(step, verbs, moment)]
+        if done:
+            return _named(done[-1])
+        names = [moment.worker] if moment.worker else list(workers)
+        began = kind in _STARTING and any(workers.get(name, {}).get("start", True) for name in names)
+        return "the start of the environment" if began else None
+    if moment.task is None or any(step.verb in _STIRS for step in below):
+        return None
+    if any(_causes(step, moment) for step in below):
+        return None
+    done = [step for step in above if _causes(step, moment)]
+    return _named(done[-1]) if done else None
+
+
+def _causes(step: Step, moment: Moment) -> bool:
+    """Whether the step makes the moment's task do anything."""
+    verb = "revoke" if "revoke" in (moment.at, moment.before, moment.after) else "send"
+    if step.verb != verb:
+        return False
+    return moment.task in (step.args.get("task"), step.name if verb == "send" else None)
+
+
+def _concerns(step: Step, verbs: frozenset[str], moment: Moment) -> bool:
+    return step.verb in verbs and (moment.worker is None or step.args.get("worker") == moment.worker)
+
+
+def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], problems: Problems) -> None:
+    args = entry.step.args
+    kinds = [key for key in ("at", "before", "after") if args.get(key) is not None]
+    if len(kinds) != 1:
+        what = f"wait has {' and '.join(kinds)}" if kinds else "wait says no moment"
+        problems.add(entry.place, what, "give exactly one of: at, before, after")
+        return
+    task = args.get("task")
+    sent = [step for step in below if step.verb == "send" and task is not None and step.name == task]
+    if sent and not any(step.verb == "send" and task in (step.name, step.args.get("task")) for step in above):
+        problems.add(
+            entry.at("task"),
+            f"wait: {task!r} is sent below only",
+            "move the wait below it: a wait blocks the steps below",
+        )
+
+
+def _named(step: Step) -> str:
+    place = f" (line {step.place.rsplit(':', 2)[-2]})" if step.place else ""
+    return f"{step.verb} {step.name!r}{place}" if step.name else f"{step.verb}{place}"
+
+
+def _told(moment: Moment) -> str:
+    kind = next(key for key in ("at", "before", "after") if getattr(moment, key) is not None)
+    return f"{kind} {getattr(moment, kind)}" + (f" of {moment.task!r}" if moment.task else "")
