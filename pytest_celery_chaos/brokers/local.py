@@ -173,7 +173,7 @@ class LocalServer:
             return str(error)
 
     def kill(self, signal: int = signals.SIGKILL) -> None:
-        """Send a signal; SIGKILL to its whole group, as a machine's end would, returning when it is reaped.
+        """Send a signal. SIGKILL goes to its whole group, as a machine's end would; it returns when all are gone.
 
         A child that writes a snapshot dies with it: it could bring back data that a restart is to lose.
         """
@@ -182,7 +182,7 @@ class LocalServer:
             self._asked.add(child.pid)
         child.signal(signal, group=signal == signals.SIGKILL)
         if signal == signals.SIGKILL:
-            child.wait(10.0)
+            self._keeper.end(child)
 
     def stop(self, timeout: float = 15.0) -> None:
         """End it in its own good time: SIGTERM, on which it saves if it has save points. A paused one is resumed.
@@ -222,16 +222,20 @@ class LocalServer:
             raise UsageError(f"restart with data {data!r}", hint="`keep` or `lose`")
         if self.alive:
             self.stop()
+        elif self.child is not None:
+            self._keeper.end(self.child)  # one that died by itself may have left the writer of a snapshot
         if data == "lose":
             shutil.rmtree(self.data, ignore_errors=True)
         self.start(timeout)
 
     def close(self) -> None:
         """End it, if it runs, and let go of its port, socket and configuration. Idempotent; data and log stay."""
-        if self.alive:
-            self.kill()
+        if self.child is not None:
+            self._asked.add(self.child.pid)
+            with contextlib.suppress(KeeperGone):  # it has ended all itself
+                self._keeper.end(self.child)
         if "_folder" in self.__dict__:
-            with contextlib.suppress(KeeperGone):  # it has removed the folder itself
+            with contextlib.suppress(KeeperGone):
                 self._keeper.remove_folder(self._folder)
             del self._folder
         if "port" in self.__dict__:
