@@ -7,6 +7,7 @@ kombu 5.7; before, the period is always 100 s (K#2558, C#6229).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +50,9 @@ class Sweeper:
         """
         expired = received + self.timeout * 1e9
         at = float(self.begin) if self.begin >= expired else expired + self.period * 1e9
-        for begin, end in sorted(locked):
-            if begin <= at < end:  # tried again one period after the lock has expired
-                at = end + self.period * 1e9
-        for begin, end in sorted(self.blocked):
-            if begin <= at < end:
-                at = end
-        at += SLACK * 1e9
+        if (free := _free(locked, at)) > at:  # tried again one period after the lock has expired
+            at = free + self.period * 1e9
+        at = _free(self.blocked, at) + SLACK * 1e9
         return at if at < self.end else float("inf")
 
     @property
@@ -71,7 +68,7 @@ def sweepers(history: History) -> list[Sweeper]:
         gone = view.gone_after(history, ready.source, ready.t)
         timeout, period, expire = settings_of(ready)
         end = float(view.ended_at(gone)) if gone else float("inf")
-        blocked = [*_blocked(history, ready, end), *away]
+        blocked = _merged([*_blocked(history, ready, end), *away])
         found.append(Sweeper(ready.source, timeout, period, ready.t, end, blocked, expire))
         for back in history.of("connection_back", source=ready.source):
             if ready.t < back.t < end:
@@ -98,16 +95,40 @@ def settings_of(ready: Event) -> tuple[float, float, float]:
 
 def mutex_left(history: History) -> list[tuple[int, float]]:
     """Spans in which the lock of the sweep lay there after its owner had been killed with it."""
-    spans = []
-    for sweep in history.of("sweep", "invoke"):
-        gone = view.gone_after(history, sweep.source, sweep.t)
-        if gone is None or gone.attrs.get("signal") is None:
+    spans: list[tuple[int, float]] = []
+    for gone in history.of("offline"):
+        sweeps = [e for e in history.by_kind.get("sweep", ()) if e.source == gone.source and e.t <= gone.t]
+        if gone.attrs.get("signal") is None or not sweeps:
             continue
-        after = [e for e in history.events if e.source == sweep.source and e.pid == sweep.pid and e.t > sweep.t]
-        if all(e.kind in ("sweep", "restore", "released") for e in after if e.t <= gone.t):
-            expire = next((s.mutex_expire for s in sweepers(history) if s.source == sweep.source), MUTEX_EXPIRE)
-            spans.append((sweep.t, sweep.t + expire * 1e9))
-    return spans
+        last = sweeps[-1]
+        # The lock is released right behind `ok`: it stays only if the worker was held there until it was killed.
+        held = (
+            e for e in history.by_kind.get("held", ()) if last.t <= e.t <= gone.t and e.attrs.get("event") == "sweep"
+        )
+        let_go = any(last.t <= e.t <= gone.t for e in history.of("released", source=last.source))
+        at_ok = any(e.attrs.get("source_of") == last.source for e in held) and not let_go
+        if last.phase == "invoke" or at_ok:
+            ready = history.of("ready", source=gone.source)
+            expire = settings_of(ready[-1])[2] if ready else MUTEX_EXPIRE
+            spans.append((last.t, last.t + expire * 1e9))
+    return _merged(spans)
+
+
+def _merged(spans: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The same time in spans that are in order and do not touch."""
+    merged: list[tuple[int, float]] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _free(spans: Sequence[tuple[int, float]], at: float) -> float:
+    """The instant *at*, or the end of the (merged) span that it lies in."""
+    index = bisect_right(spans, (at, float("inf"))) - 1
+    return max(at, spans[index][1]) if index >= 0 else at
 
 
 def _blocked(history: History, ready: Event, end: float) -> list[tuple[int, float]]:

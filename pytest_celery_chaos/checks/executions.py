@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from pytest_celery_chaos.checks import view
 from pytest_celery_chaos.errors import UsageError
@@ -10,6 +11,9 @@ from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
 from pytest_celery_chaos.values import TaskRef
+
+#: When each process, by source and pid, began: once a life.
+_Begins: TypeAlias = dict[tuple[str, int], list[int]]
 
 
 def executions(
@@ -77,7 +81,10 @@ def overlap(history: History, *, task: TaskRef | None = None, max: int = 1) -> F
     :param task: only these; by default every task of the run.
     :param max: so many copies of one task may run at once.
     """
-    ran = {one: _most_at_once(history, history.by_task[one]) for one in history.ids(task)}
+    begins: _Begins = {}
+    for hello in history.by_kind.get("hello", ()):
+        begins.setdefault((hello.source, hello.pid), []).append(hello.t)
+    ran = {one: _most_at_once(history, history.by_task[one], begins) for one in history.ids(task)}
     ran = {one: found for one, found in ran.items() if found[0]}
     if not ran:
         return view.inconclusive("none of the tasks ever started")
@@ -91,13 +98,13 @@ def overlap(history: History, *, task: TaskRef | None = None, max: int = 1) -> F
     return Finding("holds", f"of none of {view.plural(len(ran), 'task')} more than {seen} ran at once", seen)
 
 
-def _most_at_once(history: History, events: Sequence[Event]) -> tuple[int, list[Event]]:
+def _most_at_once(history: History, events: Sequence[Event], begins: _Begins) -> tuple[int, list[Event]]:
     """The largest number of copies that ran at once, and their starts."""
     ends = [e for e in events if e.kind in ("returned", "raised")]
     runs: list[tuple[Event, float]] = []
     for start in (e for e in events if e.kind == "started"):
         # Copies of one message share id and tag: which one returned does not matter, as long as it is one of them.
-        mine = next((e for e in ends if e.t >= start.t and _same_life(history, start, e)), None)
+        mine = next((e for e in ends if e.t >= start.t and _same_life(begins, start, e)), None)
         if mine is not None:
             ends.remove(mine)
         runs.append((start, mine.t if mine else _process_end(history, start)))
@@ -108,12 +115,11 @@ def _most_at_once(history: History, events: Sequence[Event]) -> tuple[int, list[
     return len(most), most
 
 
-def _same_life(history: History, start: Event, end: Event) -> bool:
+def _same_life(begins: _Begins, start: Event, end: Event) -> bool:
     """Whether both come from one process, which did not begin anew in between under the same number."""
     if (start.source, start.pid) != (end.source, end.pid):
         return False
-    hellos = history.by_kind.get("hello", ())
-    return not any(e.pid == start.pid and e.source == start.source and start.t < e.t < end.t for e in hellos)
+    return not any(start.t < begin < end.t for begin in begins.get((start.source, start.pid), ()))
 
 
 def _process_end(history: History, start: Event) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from pytest_celery_chaos.checks import ALWAYS, CHECKS
 from pytest_celery_chaos.checks.versions import matches
 from pytest_celery_chaos.errors import ChaosError, UsageError
+from pytest_celery_chaos.history.collector import uncollected
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding, Judgement, Outcome, Verdict
 
@@ -24,9 +25,10 @@ def judge(history: History, plan_record: Mapping[str, Any]) -> Verdict:
     expectations = [dict(each) for each in plan_record.get("expect", ())]
     expected = {each["check"] for each in expectations}
     always = [{"check": name, "args": {}} for name in ALWAYS if name not in expected and _applies(name, plan_record)]
-    judgements = [_judged(history, each, plan_record, always=True) for each in always]
-    judgements += [_judged(history, each, plan_record, always=False) for each in expectations]
-    return Verdict(judgements, plan_record.get("scenario", ""), plan_record.get("variant"), history.defects())
+    with uncollected():
+        judgements = [_judged(history, each, plan_record, always=True) for each in always]
+        judgements += [_judged(history, each, plan_record, always=False) for each in expectations]
+        return Verdict(judgements, plan_record.get("scenario", ""), plan_record.get("variant"), history.defects())
 
 
 def _applies(name: str, plan: Mapping[str, Any]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytest_celery_chaos.checks import view
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.log import History
@@ -21,7 +23,8 @@ def never_started(history: History, *, task: TaskRef) -> Finding:
     ids = view.delivered(history, task)
     if not ids:
         return view.nothing_called(history, task)
-    known = {one: _known(history, one) for one in ids}
+    heard, sent = _by_task(history.of("revoke", "ok")), _by_task(history.of("control", "ok"))
+    known = {one: _known(history, heard.get(one, ()), sent.get(one, ())) for one in ids}
     late = [
         start
         for one, since in known.items()
@@ -50,15 +53,22 @@ def _discarded(event: Event, since: Event) -> bool:
     return event.kind == "revoked" and event.t > since.t and event.attrs.get("reason") != "expired"
 
 
-def _known(history: History, task: str) -> Event | None:
-    """The event by which every worker that was there knew of the revoke; None: it was never revoked."""
-    heard: dict[str, Event] = {}
-    for event in history.of("revoke", "ok"):
-        if task in event.attrs.get("ids", ()):
-            heard.setdefault(event.source, event)
+def _by_task(events: Sequence[Event]) -> dict[str, list[Event]]:
+    """Events that speak of several ids, by id."""
+    index: dict[str, list[Event]] = {}
+    for event in events:
+        for one in event.attrs.get("ids", ()):
+            index.setdefault(one, []).append(event)
+    return index
+
+
+def _known(history: History, heard: Sequence[Event], sent: Sequence[Event]) -> Event | None:
+    """The event by which every worker that was there knew of a revoke; None: there was none."""
     if not heard:
-        sent = (e for e in history.of("control", "ok") if task in e.attrs.get("ids", ()))
         return next((e for e in sent if e.attrs.get("command") in ("revoke", "terminate")), None)
-    begun = min(event.t for event in heard.values())
-    there = [e for e in heard.values() if any(r.source == e.source and r.t <= begun for r in history.of("ready"))]
-    return max(there or heard.values(), key=lambda event: event.t)
+    firsts: dict[str, Event] = {}
+    for event in heard:
+        firsts.setdefault(event.source, event)
+    begun = heard[0].t
+    there = [e for e in firsts.values() if any(r.source == e.source and r.t <= begun for r in history.of("ready"))]
+    return max(there or firsts.values(), key=lambda event: event.t)

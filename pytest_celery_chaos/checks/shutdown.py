@@ -26,13 +26,14 @@ def requeued(history: History, *, task: TaskRef, worker: WorkerRef | None = None
     """
     if not (ids := view.delivered(history, task)):
         return view.nothing_called(history, task)
+    looks = [keys for keys in map(view.keys_of, history.of("snapshot")) if keys]
     back, missing, doubts = list[str](), list[tuple[str, str, Event]](), list[str]()
     for one in ids:
         events = history.by_task[one]
         if (had := _had(history, events, worker)) is None:
             continue
         receipt, gone = had
-        fate = _fate(history, one, events, receipt, gone)
+        fate = _fate(history, one, looks, receipt, gone)
         if fate is None:
             back.append(one)
         elif fate.startswith("unknown: "):
@@ -68,9 +69,9 @@ def _at_the_end(history: History, gone: Event) -> bool:
     return bool(over) and view.ended_at(gone) >= over[0].t
 
 
-def _fate(history: History, task: str, events: Sequence[Event], receipt: Event, gone: Event) -> str | None:
+def _fate(history: History, task: str, looks: Sequence[view.Keys], receipt: Event, gone: Event) -> str | None:
     """None: it is back; ``ended``: it need not be; else why it is not, or why nobody knows (``unknown: …``)."""
-    left = view.ended_at(gone)
+    events, left = history.by_task[task], view.ended_at(gone)
     mine = [e for e in events if e.source == receipt.source and receipt.t <= e.t <= gone.t]
     if any(e.kind == "restore" and e.phase == "ok" and e.attrs.get("reason") != "sweep" for e in mine):
         return None
@@ -81,7 +82,6 @@ def _fate(history: History, task: str, events: Sequence[Event], receipt: Event, 
     if acked is not None:
         return f"acknowledged at {view.at(history, acked)} {'as failed' if end else 'without an end'}"
     swept = next((e.t for e in events if e.kind == "restore" and e.attrs.get("reason") == "sweep" and e.t > left), None)
-    looks = filter(None, map(view.keys_of, history.of("snapshot")))
     look = next((keys for keys in looks if keys.event.t >= left), None)
     again = next((e for e in events if e.kind == "received" and e.t > left), None)
     if again is not None and (swept is None or again.t < swept) and (look is None or again.t < look.event.t):

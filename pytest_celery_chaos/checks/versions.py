@@ -34,7 +34,9 @@ def _facts(history: History, name: str) -> Iterator[tuple[str, str]]:
     for event in (*history.of("ready"), *history.of("hello")):
         if name == "pool" and event.kind == "ready":
             yield str(event.attrs.get("pool", "")), ""
-        elif event.role == "worker" and isinstance(versions := event.attrs.get("versions"), Mapping) and name in versions:
+        elif (
+            event.role == "worker" and isinstance(versions := event.attrs.get("versions"), Mapping) and name in versions
+        ):
             yield "", str(versions[name])
 
 

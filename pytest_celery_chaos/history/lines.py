@@ -20,10 +20,11 @@ _NOTHING = Event(0, "", "").attrs
 
 
 class Parser:
-    """Parses lines into events; remembers task ids, so that each is kept in memory once."""
+    """Parses lines into events; remembers texts (ids, tags, names), so that each is kept in memory once."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
+        self._pids: dict[int, int] = {}
 
     def parse(self, lines: Sequence[bytes]) -> tuple[list[Event], list[int]]:
         """The events of whole lines, and the indexes of the lines that are none."""
@@ -51,15 +52,21 @@ class Parser:
         attrs = get("attrs")
         if not (type(t) is int and type(pid) is int and type(n) is int and phase in PHASES):
             raise TypeError("not the fields of an event")
+        once = self._texts.setdefault
         if attrs is None:
             attrs = _NOTHING
         elif type(attrs) is not dict:
             raise TypeError("attrs is not an object")
+        else:
+            for key, value in attrs.items():
+                if type(value) is str:
+                    attrs[key] = once(value, value)
         if task is not None:
             if type(task) is not str:
                 raise TypeError("task is not an id")
-            task = self._ids.setdefault(task, task)
-        return Event(t, intern(record["source"]), intern(record["kind"]), phase, task, pid, n, get("by"), attrs)
+            task = once(task, task)
+        source, kind, pid = intern(record["source"]), intern(record["kind"]), self._pids.setdefault(pid, pid)
+        return Event(t, source, kind, phase, task, pid, n, get("by"), attrs)
 
 
 def read(path: Path, parser: Parser, *, skip: int = 0) -> Iterator[tuple[list[Event], list[int], bytes]]:

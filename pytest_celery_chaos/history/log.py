@@ -46,6 +46,16 @@ class Header:
         return record | {name: list(getattr(self, name)) for name in ("torn", "broken") if getattr(self, name)}
 
 
+def _in_order(events: list[Event]) -> list[Event]:
+    """The events sorted; a stored history is so already, which is cheaper to see than to make."""
+    latest = -1
+    for event in events:
+        if event.t <= latest:
+            return sorted(events, key=ORDER)
+        latest = event.t
+    return events
+
+
 class History:
     """The events of one run.
 
@@ -54,7 +64,7 @@ class History:
     """
 
     def __init__(self, events: Iterable[Event], header: Header | None = None) -> None:
-        self.events: Sequence[Event] = sorted(events, key=ORDER)
+        self.events: Sequence[Event] = _in_order(list(events))
         first = self.events[0].t if self.events else 0
         self.header = header or Header(monotonic=first)
 

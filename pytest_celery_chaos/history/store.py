@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_celery_chaos.errors import StoredRunError
+from pytest_celery_chaos.history.collector import uncollected
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.lines import Parser, read
 from pytest_celery_chaos.history.log import ORDER, VERSION, Header, History
@@ -42,10 +43,11 @@ def load_run(folder: Path | str) -> StoredRun:
 
 def load_history(path: Path) -> History:
     """The history of a run's folder (from its ledgers if it has nothing else), or of one file."""
-    if path.is_dir() and not (path / HISTORY).exists():
-        events, header = read_ledgers(path / LEDGERS)
-        return History(events, header)
-    return _load_file(path / HISTORY if path.is_dir() else path)
+    with uncollected():
+        if path.is_dir() and not (path / HISTORY).exists():
+            events, header = read_ledgers(path / LEDGERS)
+            return History(events, header)
+        return _load_file(path / HISTORY if path.is_dir() else path)
 
 
 def read_ledgers(folder: Path) -> tuple[list[Event], Header]:
@@ -111,10 +113,11 @@ def write_history(folder: Path, header: Header | None = None) -> History:
 
     :param header: None: made from the first hello.
     """
-    events, made = read_ledgers(folder / LEDGERS)
-    if header is not None:
-        made = Header(header.run, header.monotonic, header.realtime, made.torn, made.broken)
-    history = History(events, made)
+    with uncollected():
+        events, made = read_ledgers(folder / LEDGERS)
+        if header is not None:
+            made = Header(header.run, header.monotonic, header.realtime, made.torn, made.broken)
+        history = History(events, made)
     part = folder / f".{HISTORY}.part"
     with part.open("w", encoding="utf-8") as file:
         file.writelines(_lines(history))

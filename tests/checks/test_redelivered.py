@@ -145,6 +145,18 @@ def test_the_lock_of_a_killed_sweeper_puts_it_off() -> None:
     assert "due by 306." in finding.why
 
 
+def test_a_sweeper_killed_while_it_was_held_behind_its_sweep_leaves_the_lock() -> None:
+    def killed_behind_a_sweep(held: bool) -> Story:
+        story = Story().worker("a").worker("b").worker("c").send("t1").at(1).takes("a", "t1").kill("a")
+        story.at(2.5).event("worker:b", "sweep", "invoke").event("worker:b", "sweep", "ok")
+        if held:
+            story.harness("held", rules=[1], event="sweep", source_of="worker:b")
+        return story.kill("b").at(303).restores("c", "t1").works("c", "t1", redelivered=True).ends()
+
+    assert redelivered(killed_behind_a_sweep(held=True).history(), task="t1").outcome == "holds"
+    assert redelivered(killed_behind_a_sweep(held=False).history(), task="t1").outcome == "violated"
+
+
 def test_while_the_broker_is_away_nothing_is_due() -> None:
     story = taken_and_killed().at(2).fault("pause", broker="main")
     story.at(30).harness("heal", "ok", verb="pause", index=2)
