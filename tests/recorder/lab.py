@@ -126,9 +126,10 @@ class Lab:
         path: Path | None = None,
         recorded: bool = True,
         ready: bool = True,
+        celery: Sequence[str] = ("-m", "celery"),
     ) -> Process:
         """A worker that has said ready. *settings* come on top of the addresses; *path* is the application's folder."""
-        command = ["-m", "celery", "-A", app, "worker", "-l", "INFO", "-P", pool, "-c", str(concurrency)]
+        command = [*celery, "-A", app, "worker", "-l", "INFO", "-P", pool, "-c", str(concurrency)]
         command += ["-n", f"{name}@lab", *options]
         process = self.python(
             version, command, source=f"worker:{name}", settings=settings, env=env, path=path, recorded=recorded

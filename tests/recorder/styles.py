@@ -57,7 +57,15 @@ def _assignments(prefix: str = "", *, upper: bool = False) -> str:
 
 
 _ATTRIBUTES = "\n".join(f"app.conf.{name} = {value!r}" for name, value in THEIRS.items())
-_HANDLER = "def set_up(*args, **kwargs):\n    app.{update}\n".format(update=_UPDATE)
+_HANDLER = f"def set_up(*args, **kwargs):\n    app.{_UPDATE}\n"
+_OLD = {
+    "BROKER_URL": BROKER,
+    "CELERY_RESULT_BACKEND": BACKEND,
+    "CELERY_ACKS_LATE": False,
+    "CELERY_TRACK_STARTED": False,
+    "CELERYD_PREFETCH_MULTIPLIER": 9,
+    "BROKER_TRANSPORT_OPTIONS": THEIRS["broker_transport_options"],
+}
 _DJANGO_SETTINGS = f"SECRET_KEY = 'x'\nUSE_TZ = True\n{_assignments('CELERY_', upper=True)}\n"
 
 STYLES: Mapping[str, Style] = {
@@ -87,14 +95,9 @@ STYLES: Mapping[str, Style] = {
             "settings.py": _assignments("CELERY_", upper=True),
         }
     ),
-    "old_names": _module(
-        "app = Celery('proj')\napp.conf.update(BROKER_URL={0!r}, CELERY_RESULT_BACKEND={1!r}, CELERY_ACKS_LATE=False, "
-        "CELERY_TRACK_STARTED=False, CELERYD_PREFETCH_MULTIPLIER=9, BROKER_TRANSPORT_OPTIONS={2!r})".format(
-            BROKER, BACKEND, THEIRS["broker_transport_options"]
-        )
-    ),
+    "old_names": _module(f"app = Celery('proj')\napp.conf.update({_OLD!r})"),
     "on_configure": _module(
-        "class Own(Celery):\n    def on_configure(self):\n        self.conf.update({0!r})\napp = Own('proj')".format(THEIRS)
+        f"class Own(Celery):\n    def on_configure(self):\n        self.conf.update({THEIRS!r})\napp = Own('proj')"
     ),
     "on_after_configure": _module(f"app = Celery('proj')\n@app.on_after_configure.connect\n{_HANDLER}"),
     "on_after_finalize": _module(f"app = Celery('proj')\n@app.on_after_finalize.connect\n{_HANDLER}"),

@@ -67,7 +67,9 @@ def rule(**given: Any) -> dict[str, Any]:
     return {"id": 1, "kind": "started", "phase": None, "source": None, "ids": None, "names": None, **given}
 
 
-def matches(given: dict[str, Any], *, phase: str | None = None, task: str = "id-1", name: str = "add", **more: Any) -> bool:
+def matches(
+    given: dict[str, Any], *, phase: str | None = None, task: str = "id-1", name: str = "add", **more: Any
+) -> bool:
     return Rule(given).matches(phase, more.get("source", "worker:a"), task, name, more.get("ids", ()))
 
 

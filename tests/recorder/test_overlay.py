@@ -63,7 +63,8 @@ def django() -> Path:
 def judge(process: Process, lab: Lab, name: str) -> None:
     """The report says that all is in force, and a task really goes through our broker to our backend."""
     ready = process.until("ready").attrs
-    assert ready["overlay"] and all(ready["overlay"].values()), ready["overlay"]
+    assert ready["overlay"]
+    assert all(ready["overlay"].values()), ready["overlay"]
     settings = ready["settings"]
     assert settings["broker_url"] == lab.server.url(0)
     assert settings["result_backend"] == lab.server.url(1)
