@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 PACKET = 1 << 20
@@ -283,18 +283,11 @@ class KeeperProcess:
 
     def do_end(self, key: int) -> dict[str, Any]:
         """Kill a child, what descends from it, and what is left of its process group."""
-        root = self.pids[key]
-
-        def members() -> list[int]:
-            own = [root, *descendants(root)] if self.running.get(root) == key else []
-            return own + self.orphans_of_group(key)
-
-        return {"left": self.destroy(members)}
+        return {"left": self.kill_tree(key)}
 
     def do_end_all(self, spare: list[int]) -> dict[str, Any]:
         """Kill everything but the children with these keys and what descends from them."""
-        spared = {self.pids[key] for key in spare if self.running.get(self.pids[key]) == key}
-        return {"left": self.destroy(lambda: descendants(os.getpid(), spared))}
+        return {"left": self.kill_all({self.pids[key] for key in spare if self.running.get(self.pids[key]) == key})}
 
     def do_folder(self, base: str) -> dict[str, Any]:
         """Make a temporary folder here, not in the owner, which could be killed before it has told us its name."""
@@ -331,34 +324,54 @@ class KeeperProcess:
             return []
         return [pid for pid in descendants(os.getpid(), self.running) if _group_of(pid) == group]
 
-    def destroy(self, members: Callable[[], list[int]]) -> list[int]:
-        """Kill *members* until there is none, and reap them.
+    def kill_all(self, spared: Collection[int] = ()) -> list[int]:
+        """Kill and reap every child but the *spared*, until there is none: what a killed one leaves becomes our child.
 
-        All are stopped before any is killed: what is stopped cannot fork, so that a tree that grows while it is being
-        killed cannot escape, nor can a pid be reused.
+        So only children are ever signalled, whose pids cannot be anybody else's before they are reaped here; and a
+        process that hands on to a fork of itself all the time wakes us with each exit, when its successor is youngest.
 
         :return: the pids that would not die within :data:`KILL_SECONDS`.
         """
         deadline = time.monotonic() + KILL_SECONDS
-        doomed: set[int] = set()
         while True:
-            fresh = [pid for pid in members() if pid not in doomed]
-            while fresh and time.monotonic() < deadline:
-                for pid in fresh:
-                    _send(pid, signal.SIGSTOP)
-                doomed.update(fresh)
-                fresh = [pid for pid in members() if pid not in doomed]
+            self.reap()
+            left = [pid for pid in children_of(os.getpid()) if pid not in spared]
+            if not left or time.monotonic() > deadline:
+                return left
+            for pid in left:
+                _send(pid, signal.SIGKILL)
+            select.select([self.wake], [], [], 0.02)
+
+    def kill_tree(self, key: int) -> list[int]:
+        """Kill and reap one child with all that descends from it, and the rest of its group; return what would not die.
+
+        All are stopped before any is killed, for the orphans of a killed one could no longer be told from others.
+        """
+        deadline = time.monotonic() + KILL_SECONDS
+        root = self.pids[key]
+        doomed: list[int] = []
+        fresh = [root] if self.running.get(root) == key else []
+        while fresh and time.monotonic() < deadline:
+            for pid in fresh:
+                _send(pid, signal.SIGSTOP)
+            doomed += fresh
+            fresh = [pid for pid in descendants(root) if pid not in doomed]
+        while True:
+            orphans = self.orphans_of_group(key)
+            alive = set(descendants(os.getpid()))
+            doomed = [pid for pid in doomed if pid in alive]
+            if not (doomed or orphans) or time.monotonic() > deadline:
+                return doomed + orphans
             for pid in doomed:
                 _send(pid, signal.SIGKILL)
-            select.select([self.wake] if doomed else [], [], [], 0.02 if doomed else 0)
+            if orphans:
+                _send(-root, signal.SIGKILL)
+            select.select([self.wake], [], [], 0.02)
             self.reap()
-            doomed.intersection_update(descendants(os.getpid()))
-            if time.monotonic() > deadline or not (doomed or members()):
-                return sorted(doomed)
 
     def clean_up(self, reason: str) -> None:
         """Leave nothing behind: processes first, since a live one could still write into what is removed."""
-        left = self.destroy(lambda: descendants(os.getpid()))
+        left = self.kill_all()
         for folder in self.runs:
             mark_interrupted(folder, reason)
         for folder in self.folders:

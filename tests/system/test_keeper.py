@@ -36,6 +36,11 @@ HARMLESS = sum(1 << number - 1 for number in (signal.SIGPIPE, signal.SIGXFSZ, 32
 SLEEP = "import time; print('up', flush=True); time.sleep(30)"
 
 
+def all_live(pids: list[int]) -> bool:
+    """Whether none is gone, dead, or killed and on its way there."""
+    return all(state_of(pid) not in ("", "Z", "X") for pid in pids)
+
+
 def eventually(probe: Callable[[], object], what: str) -> None:
     wait.until(lambda: bool(probe()), what=what, timeout=5)
 
@@ -138,25 +143,25 @@ def test_two_hundred_children_from_four_threads_are_all_reported_once(script: Sc
     assert len(ended) == 200
 
 
-def test_starting_is_quick(script: Script) -> None:
-    """The least of several, since other processes may use both cores."""
+def test_a_round_trip_is_quick(script: Script) -> None:
+    """The least of many, since other processes may use all cores."""
 
-    def seconds(action: Callable[[], object]) -> float:
+    def seconds() -> float:
         begun = time.perf_counter()
-        action()
+        script.keeper.spawn("t", ["/bin/true"], env={}, cwd=script.folder, log=script.log)
         return time.perf_counter() - begun
 
-    spawn = min(
-        seconds(lambda: script.keeper.spawn("t", ["/bin/true"], env={}, cwd=script.folder, log=script.log))
-        for _ in range(20)
-    )
-    assert spawn < 0.003, f"a round trip took {spawn * 1000:.2f} ms"
+    least = min(seconds() for _ in range(50))
+    assert least < 0.003, f"a round trip took {least * 1000:.2f} ms"
 
-    started: list[Keeper] = []
-    ready = min(seconds(lambda: started.append(Keeper())) for _ in range(8))
-    closed = min(seconds(keeper.close) for keeper in started)
-    assert ready < 0.040, f"Keeper() took {ready * 1000:.1f} ms"
-    assert closed < 0.040, f"close() took {closed * 1000:.1f} ms"
+
+def test_the_keeper_costs_little_to_start() -> None:
+    """Its processor time, which a busy machine does not change much; benchmarks/ has the time on the clock."""
+    spent = []
+    for _ in range(5):
+        with Keeper() as keeper:
+            spent.append(int(Path(f"/proc/{keeper.pid}/schedstat").read_text().split()[0]) / 1e6)
+    assert min(spent) < 40, f"{spent} ms of CPU"
 
 
 @pytest.mark.parametrize(
@@ -197,12 +202,15 @@ def test_a_wait_that_expires_says_what_the_process_does(script: Script) -> None:
 
 
 POOL = """
-import os, signal, sys, time
+import os, time
+read, write = os.pipe()
 for number in range(3):
     if os.fork() == 0:
         if number == 2: os.setsid()
+        os.write(write, b"x")
         time.sleep(30)
         os._exit(0)
+    os.read(read, 1)
 print("up", flush=True)
 time.sleep(30)
 """
@@ -220,7 +228,7 @@ def pool(script: Script, name: str = "pool") -> tuple[Child, list[int]]:
 def test_one_process_of_a_pool_is_signalled_alone(script: Script) -> None:
     child, members = pool(script)
     assert child.signal_pid(members[1], signal.SIGSTOP)
-    eventually(lambda: [state_of(pid) for pid in members] == ["S", "T", "S"], "one of three to be stopped")
+    eventually(lambda: [state_of(pid) == "T" for pid in members] == [False, True, False], "one of three to be stopped")
     assert not child.signal_pid(os.getpid(), signal.SIGSTOP), "this process does not descend from it"
     assert not child.signal_pid(child.pid, signal.SIGSTOP), "nor does it from itself"
     assert not child.signal_pid(2**22 + 1, signal.SIGSTOP), "there is no such process"
@@ -232,13 +240,13 @@ def test_a_group_is_signalled_and_outlives_its_leader(script: Script) -> None:
     child, (first, second, apart) = pool(script)
     child.signal(signal.SIGKILL)
     child.wait(5)
-    assert state_of(first) == state_of(second) == "S"
+    assert all_live([first, second])
     assert child.children() == []
     assert not child.signal(signal.SIGTERM), "the process is gone"
     assert child.signal(signal.SIGTERM, group=True), "its group is not"
     eventually(lambda: not state_of(first) and not state_of(second), "the group to end")
     assert not child.signal(signal.SIGTERM, group=True), "now it is"
-    assert state_of(apart) == "S", "what has left the group is left alone"
+    assert all_live([apart]), "what has left the group is left alone"
 
 
 def test_end_kills_a_tree_and_nothing_else(script: Script) -> None:
@@ -247,7 +255,7 @@ def test_end_kills_a_tree_and_nothing_else(script: Script) -> None:
     child.signal_pid(members[0], signal.SIGSTOP)
     assert script.keeper.end(child).signal == signal.SIGKILL
     assert [state_of(pid) for pid in [child.pid, *members]] == [""] * 4
-    assert [state_of(pid) for pid in [other.pid, *others]] == ["S"] * 4
+    assert all_live([other.pid, *others])
     assert script.keeper.end(child) == child.exit, "harmless when done before"
 
 
@@ -260,7 +268,7 @@ def test_end_all_spares_what_it_is_told_to(script: Script) -> None:
     script.keeper.end_all(spare=[spared, child])
     assert [state_of(pid) for pid in members] == [""] * 3
     assert not second.alive
-    assert [state_of(pid) for pid in [spared.pid, *kept]] == ["S"] * 4
+    assert all_live([spared.pid, *kept])
     script.keeper.end_all()
     assert not spared.alive
 

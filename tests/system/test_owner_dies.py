@@ -33,7 +33,7 @@ class Owner:
         self.run.mkdir(parents=True)
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("owner.py"), self.run, self.token, *map(str, watch)],
-            env={**os.environ, "TMPDIR": str(self.temp)},
+            env={**os.environ, "TMPDIR": str(self.temp), "TOKEN": self.token},  # the keeper inherits the token
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -163,15 +163,15 @@ if sys.argv[1] == "fork":
         try:
             keeper.temp_folder()
         except Exception as error:
-            print(type(error).__name__, flush=True)
+            os.write(1, f"{type(error).__name__}\\n".encode())
         keeper.close()
         os.execvp("sleep", ["sleep", "30"])
 else:  # a fork that Python does not know of keeps the file open
     import subprocess
     subprocess.Popen(["sleep", "30"], pass_fds=[keeper._connection.fileno()])
-    print("UsageError", flush=True)
+    os.write(1, b"UsageError\\n")
 keeper.spawn("s", ["sleep", "30"], env=dict(os.environ), cwd=Path("/"), log=Path("/dev/null"))
-print(keeper.pid, flush=True)
+os.write(1, f"{keeper.pid}\\n".encode())
 time.sleep(30)
 """
 
@@ -185,7 +185,7 @@ def test_a_fork_of_the_owner_does_not_keep_the_keeper(how: str) -> None:
     assert owner.stdout is not None
     said = sorted([owner.stdout.readline().strip(), owner.stdout.readline().strip()])
     assert said[1] == "UsageError", "a fork may not use the keeper of its parent"
-    assert len(processes_with(token)) == 4
+    wait.until(lambda: len(processes_with(token)) == 4, what="owner, fork, keeper and child", timeout=5)
     owner.kill()
     owner.wait()
     owner.stdout.close()
