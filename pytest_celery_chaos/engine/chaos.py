@@ -10,6 +10,7 @@ from pytest_celery_chaos.engine.run import Run
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.registry import Registry, Verb
+from pytest_celery_chaos.values import parse_duration
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.clients.rebind import Rebound
@@ -25,7 +26,7 @@ class Chaos:
     - ``name``: by which later calls and checks mean this step;
     - ``when``: the moment to wait for, ``{"before": "ack", "task": result.id}``; the call returns at once, the
       process that reaches the moment is held while the step is carried out;
-    - ``for_``: seconds after which a fault heals.
+    - ``for_``: after how long a fault heals, ``"2s"`` or seconds.
 
     A task is meant by its id, its ``AsyncResult``, its name, the task itself, or the name of a ``send``.
     """
@@ -81,7 +82,7 @@ class Chaos:
             args=validate(verb, {key: _plain(value) for key, value in kwargs.items()}),
             name=name,
             when=None if when is None else moment_of({key: _plain(value) for key, value in when.items()}),
-            heal_after=lasts,
+            heal_after=parse_duration(lasts) if isinstance(lasts, str) else lasts,
         )
         return self.run.perform(step)
 

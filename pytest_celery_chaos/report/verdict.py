@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,20 @@ def row(folder: Path, node: str = "", kept: Sequence[str] = ()) -> dict[str, Any
         "server": server,
         "pool": ",".join(sorted({str(e.attrs.get("pool")) for e in events if e.kind == "ready"})),
         "seconds": round((events[-1].t - events[0].t) / 1e9, 2) if events else 0.0,
-        "why": verdict["why"],
+        "why": _short(verdict),
         "node": node,
         "folder": str(folder),
         "kept": list(kept),
     }
+
+
+def _short(verdict: Mapping[str, Any]) -> str:
+    """Why, in one line: a known hazard by what is recorded of it and the figure that was seen."""
+    if verdict["value"] == "hazard":
+        known = [judgement for judgement in verdict["judgements"] if judgement["hazard"]]
+        seen = ", ".join(f"{each['check']} {each['finding']['seen']:g}" for each in known)
+        return f"{known[0]['hazard']['ref']}: {known[0]['hazard']['why']} ({seen})"
+    return str(verdict["why"])
 
 
 def explain(verdict: Verdict, folder: Path) -> str:
