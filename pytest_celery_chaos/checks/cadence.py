@@ -44,7 +44,7 @@ class Sweeper:
     mutex_expire: float
 
     def due(self, received: int, locked: Sequence[tuple[int, float]]) -> float:
-        """When this worker must have restored a message received at *received* (ns); inf if it was gone before.
+        """Until when this worker has restored a message received at *received* (ns), if it lives so long.
 
         :param locked: spans in which the lock of a killed sweeper kept everybody from sweeping.
         """
@@ -52,8 +52,7 @@ class Sweeper:
         at = float(self.begin) if self.begin >= expired else expired + self.period * 1e9
         if (free := _free(locked, at)) > at:  # tried again one period after the lock has expired
             at = free + self.period * 1e9
-        at = _free(self.blocked, at) + SLACK * 1e9
-        return at if at < self.end else float("inf")
+        return _free(self.blocked, at) + SLACK * 1e9
 
     @property
     def told(self) -> str:

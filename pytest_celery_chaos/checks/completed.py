@@ -69,5 +69,5 @@ def _violated(history: History, late: list[tuple[str, Event | None]], total: int
     one, end = late[0]
     events = tuple(e for e in history.by_task[one] if e.kind not in ("held", "released"))[-6:]
     how = f"came at {view.at(history, end)}" if end else f"never did; last: {view.story(history, events, 3)}"
-    why = f"{len(late)} of {total} did not reach {wanted}: {view.some([each for each, _ in late])}; {one} {how}"
+    why = f"{len(late)} of {total} did not reach {wanted}; {view.first_of([each for each, _ in late])} {how}"
     return Finding("violated", why, len(late), events)

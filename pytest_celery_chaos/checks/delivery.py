@@ -40,7 +40,7 @@ def lost(history: History, *, task: TaskRef | None = None) -> Finding:
             doubts.append(f"{one}: {fate}")
     if gone := fates["lost"]:
         evidence = _evidence(history, gone[0])
-        why = f"{view.plural(len(gone), 'task')} lost of {len(ids)} acknowledged: {view.some(gone)}; {gone[0]}: "
+        why = f"{view.plural(len(gone), 'task')} lost of {len(ids)} acknowledged; {view.first_of(gone)}: "
         return Finding("violated", why + view.story(history, evidence) + ", then nothing", len(gone), evidence)
     if doubts:
         return view.inconclusive(f"{len(doubts)} of {len(ids)} cannot be judged; {doubts[0]}")
@@ -123,6 +123,6 @@ def unexpected(history: History, *, task: TaskRef | None = None) -> Finding:
         return view.inconclusive("no message arrived at any worker")
     if strangers:
         evidence = tuple(history.by_task[strangers[0]][:4])
-        why = f"{len(strangers)} of {arrived} messages arrived that nobody had published: {view.some(strangers)}; "
+        why = f"{len(strangers)} of {arrived} messages had not been published before; {view.first_of(strangers)}: "
         return Finding("violated", why + view.story(history, evidence), len(strangers), evidence)
     return Finding("holds", f"all {arrived} messages that arrived had been published", 0)

@@ -51,18 +51,19 @@ def executions(
         return _too_many(history, starts, counts[-1], high)
     if low is not None and counts[0] < low:
         worst = [one for one in ids if len(starts[one]) < low]
-        why = f"{len(worst)} of {len(ids)} started less than {low} times: {view.some(worst)}; {worst[0]}: "
+        why = f"{len(worst)} of {len(ids)} started less often than {low}; {view.first_of(worst)}: "
         events = tuple(history.by_task[worst[0]])
-        return Finding("violated", f"{why}{counts[0]} times; last: {view.story(history, events, 3)}", counts[0], events)
-    spread = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-    return Finding("holds", f"{view.plural(len(ids), 'task')} started {spread} times each", counts[-1])
+        why += f"{view.often(len(starts[worst[0]]))}; last: {view.story(history, events, 3)}"
+        return Finding("violated", why, counts[0], events)
+    spread = view.often(counts[-1]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} times"
+    return Finding("holds", f"{view.plural(len(ids), 'task')} started {spread}", counts[-1])
 
 
 def _too_many(history: History, starts: dict[str, list[Event]], seen: int, most: int) -> Finding:
     worst = [one for one, each in starts.items() if len(each) > most]
     one = next(each for each in worst if len(starts[each]) == seen)
     events = starts[one]
-    why = f"{len(worst)} of {len(starts)} started more than {most} times: {view.some(worst)}; {one}: {seen} times: "
+    why = f"{len(worst)} of {len(starts)} started more often than {most}; {one} {view.often(seen)}: "
     flagged = sum(bool(e.attrs.get("redelivered")) for e in events)
     note = f" ({flagged} of them redelivered)"
     if not flagged and len({e.source for e in events}) == 1 and not any(e.attrs.get("retries") for e in events):
@@ -93,9 +94,9 @@ def overlap(history: History, *, task: TaskRef | None = None, max: int = 1) -> F
         worst = [one for one, (count, _) in ran.items() if count > max]
         one = next(each for each in worst if ran[each][0] == seen)
         running = ran[one][1]
-        why = f"{len(worst)} of {len(ran)} ran more than {max} at once: {view.some(worst)}; {one}: {seen} copies: "
+        why = f"{len(worst)} of {len(ran)} ran in more than {max} at once; {one} in {seen} copies: "
         return Finding("violated", why + view.story(history, running), seen, tuple(running))
-    return Finding("holds", f"of none of {view.plural(len(ran), 'task')} more than {seen} ran at once", seen)
+    return Finding("holds", f"{view.plural(len(ran), 'task')} ran, none in more than {seen} at once", seen)
 
 
 def _most_at_once(history: History, events: Sequence[Event], begins: _Begins) -> tuple[int, list[Event]]:

@@ -14,6 +14,7 @@ from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
 from pytest_celery_chaos.values import Duration, TaskRef
 
+_FAR = float("inf")
 _REASONS = {"visibility": "sweep", "shutdown": "shutdown", "reject": "reject"}
 
 
@@ -120,10 +121,16 @@ class _Run:
         last = self._last(story, story.receipts[-1])
         return [*findings, last] if last else findings
 
-    def _due(self, receipt: Event) -> tuple[float, Sweeper | None]:
-        """Until when (ns) somebody must have restored the message, and who."""
+    def _due(self, receipt: Event, seen_back: int | None = None) -> tuple[float, Sweeper | None]:
+        """Until when (ns) somebody must have restored the message, and who: a worker that lived so long.
+
+        :param seen_back: when it came back: where nobody lived until it was due, whoever lived then will do.
+        """
         due = [(sweeper.due(receipt.t, self.locked), sweeper) for sweeper in self.sweepers]
-        return min(due, key=lambda pair: pair[0], default=(float("inf"), None))
+        binding = [(at, sweeper) for at, sweeper in due if at < min(sweeper.end, _FAR)]
+        if not binding and seen_back is not None:
+            binding = [(at, sweeper) for at, sweeper in due if sweeper.begin <= seen_back <= sweeper.end]
+        return min(binding, key=lambda pair: pair[0], default=(_FAR, None))
 
     def _pair(self, story: _Story, one: Event, other: Event) -> Finding:
         restore = next((e for e in reversed(story.restores) if one.t < e.t <= other.t), None)
@@ -143,7 +150,7 @@ class _Run:
         if reason == "sweep":
             if why := self._too_early(story, one, back):
                 return violated(why)
-            due, sweeper = self._due(one)
+            due, sweeper = self._due(one, back.t)
             if back.t > due and sweeper:
                 return violated(f"too late, due by {view.at(self.history, int(due))} ({sweeper.told} + {SLACK:g} s)")
             bound = f"due by {view.at(self.history, int(due))}: {sweeper.told} + {SLACK:g} s" if sweeper else ""
@@ -185,7 +192,7 @@ class _Run:
             return view.inconclusive(
                 f"{told}, {view.told(self.history, restored[-1])}, then taken by nobody", *evidence
             )
-        if sweeper is None or due == float("inf"):
+        if sweeper is None:
             return view.inconclusive(f"{told}: no worker lived long enough to restore it", *evidence)
         if due > self.history.end:
             return view.inconclusive(

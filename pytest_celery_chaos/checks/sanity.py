@@ -131,8 +131,8 @@ def _traffic(history: History) -> Iterator[str]:
         yield "the run neither fell quiet nor was observed for a time"
     if not history.of("publish", "invoke"):
         yield "nothing was published"
-    if not history.of("received"):
-        yield "no task was received by any worker"
+    if not history.of("popped") and not history.of("received"):
+        yield "no task reached any worker"
 
 
 def _brief(what: object) -> str:

@@ -171,6 +171,16 @@ def some(ids: Sequence[str], most: int = 3) -> str:
     return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
 
 
+def first_of(ids: Sequence[str]) -> str:
+    """The first of several ids, of which more is told, and a few of the others."""
+    return ids[0] + (f" (also {some(ids[1:])})" if len(ids) > 1 else "")
+
+
 def plural(count: int, noun: str) -> str:
     """``1 task``, ``2 tasks``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def often(count: int) -> str:
+    """``once``, ``3 times``."""
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -118,6 +118,12 @@ def test_nobody_lived_to_restore_it() -> None:
     assert redelivered(story.history(), task="add").outcome == "inconclusive"
 
 
+def test_a_run_that_ends_as_soon_as_it_came_back_is_in_time() -> None:
+    finding = redelivered(back_at(3.5).ends().dies("b").history(), task="add")
+    assert finding.outcome == "holds"
+    assert "due by 6.0" in finding.why
+
+
 def test_the_run_was_over_before_it_was_due() -> None:
     finding = redelivered(taken_and_killed().at(4).ends(unacked=["t1"]).history(), task="add")
     assert finding.outcome == "inconclusive"

@@ -113,7 +113,7 @@ def test_a_step_armed_at_an_event_of_the_harness_is_not_held_but_done() -> None:
     ("story", "reason"),
     [
         (Story().worker("a").ends(), "nothing was published"),
-        (Story().worker("a").send("t1").ends(), "no task was received"),
+        (Story().worker("a").send("t1").ends(), "no task reached any worker"),
         (Story().send("t1").ends(), "no worker was ever ready"),
         (clean().looks().harness("end"), "neither fell quiet nor was observed"),
         (clean().looks().harness("quiet", "ok"), "interrupted"),
