@@ -63,11 +63,11 @@ def run(
     as_json: bool,
 ) -> None:
     """Run scenario files, or folders of them; without PATHS those that come with this package."""
-    from pytest_celery_chaos.scenario.discover import find, shipped
+    from pytest_celery_chaos.scenario.discover import discover
 
     if keep and jobs > 1:
         raise click.UsageError("--keep and -j exclude each other: keep one system at a time")
-    chosen = find(list(paths) or [shipped()])
+    chosen = discover(paths)
     if mistakes := _mistakes(chosen):
         raise ScenarioError("\n".join(mistakes.values()))
     if server is not None:
@@ -106,9 +106,9 @@ def check(folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
 def lint(paths: Sequence[Path], as_json: bool) -> None:
     """Check scenario files without running anything; all mistakes of all files at once."""
-    from pytest_celery_chaos.scenario.discover import find, shipped
+    from pytest_celery_chaos.scenario.discover import discover
 
-    files = find(list(paths) or [shipped()])
+    files = discover(paths)
     failed = _mistakes(files)
     if as_json:
         click.echo(json.dumps({"files": len(files), "problems": failed}, indent=1))

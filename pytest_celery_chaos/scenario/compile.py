@@ -33,13 +33,13 @@ def compile_scenario(scenario: Scenario, *, server: str | None = None, pool: str
         the plan says so in ``skip``.
     :raises UsageError: *server* or *pool* is unknown.
     """
-    chosen = _server(server) if server else None
+    chosen = server_of(server) if server else None
     if pool is not None and pool not in get_args(Pool):
         raise UsageError(f"no pool is called {pool!r}", hint=nearest(pool, get_args(Pool)))
     return [_plan(scenario.file, name, said, chosen, pool) for name, said in scenario.formats.items()]
 
 
-def _server(text: str) -> Mapping[str, Any]:
+def server_of(text: str) -> Mapping[str, Any]:
     name, _, version = text.partition("-")
     if name not in get_args(Server) or (not version and "-" in text):
         raise UsageError(f"no server is called {text!r}", hint="write valkey, redis, or valkey-9.1")

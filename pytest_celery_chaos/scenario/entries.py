@@ -143,7 +143,7 @@ def _step(decoder: Decoder, node: Node, index: int) -> Any:
     body, rest = _name_inside(decoder, verb, body, rest)
     args = arguments.read(decoder, verb, body)
     beside = decoder.fields(rest.without("when"), beside_step().without("when"), "the step") if rest.items else {}
-    when: Any = _moment(decoder, rest.items["when"]) if "when" in rest.items else None
+    when: Any = read_moment(decoder, rest.items["when"]) if "when" in rest.items else None
     if args is BAD or beside is BAD or when is BAD:
         return BAD
     family: Any = verb.family
@@ -174,7 +174,7 @@ def _name_inside(decoder: Decoder, verb: Verb, body: Node, rest: tree.Mapping) -
     return body.without("name"), tree.Mapping(rest.place, items, places)
 
 
-def _moment(decoder: Decoder, node: Node) -> Any:
+def read_moment(decoder: Decoder, node: Node) -> Any:
     given = decoder.fields(node, fields.of_dataclass(When), "when")
     if given is BAD:
         return BAD
@@ -185,9 +185,10 @@ def _moment(decoder: Decoder, node: Node) -> Any:
         return BAD
     delayed = isinstance(given.get("after"), float)
     wrong = [key for key in (("task", "worker", "nth") if delayed else ("since",)) if given.get(key) is not None]
+    shown = f"{given['after']:g}s" if delayed else given[kinds[0]]
     for key in wrong:
         hint = "a duration is counted from a step: use since" if delayed else "since goes with a duration: after: 2s"
-        decoder.problems.add(_places(node)[key], f"when: {key} does not go with {kinds[0]}: {given[kinds[0]]}", hint)
+        decoder.problems.add(_places(node)[key], f"when: {key} does not go with {kinds[0]}: {shown}", hint)
     if delayed:
         given["delay"] = given.pop("after")
     return BAD if wrong else Moment(**given)
