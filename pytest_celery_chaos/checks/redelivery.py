@@ -153,7 +153,11 @@ class _Run:
             due, sweeper = self._due(one, back.t)
             if back.t > due and sweeper:
                 return violated(f"too late, due by {view.at(self.history, int(due))} ({sweeper.told} + {SLACK:g} s)")
-            bound = f"due by {view.at(self.history, int(due))}: {sweeper.told} + {SLACK:g} s" if sweeper else ""
+            bound = "nobody was bound to restore it"
+            if sweeper:
+                # Without a last instant the broker, or the worker's main process, was away until the run's end.
+                until = f"due by {view.at(self.history, int(due))}: " if due < _FAR else ""
+                bound = f"{until}{sweeper.told} + {SLACK:g} s"
         else:
             bound = f"given back by {back.source}"
         if self.within is not None:

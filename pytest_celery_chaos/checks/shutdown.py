@@ -42,8 +42,9 @@ def requeued(history: History, *, task: TaskRef, worker: WorkerRef | None = None
             missing.append((one, fate, gone))
     if missing:
         one, fate, gone = missing[0]
-        why = f"{len(missing)} of {len(missing) + len(back)} not back; "
-        why += f"{view.first_of([each for each, _, _ in missing])}: {fate} ({gone.source} gone at {view.at(history, view.ended_at(gone))})"
+        which = view.first_of([each for each, _, _ in missing])
+        why = f"{len(missing)} of {len(missing) + len(back)} not back; {which}: {fate} "
+        why += f"({gone.source} gone at {view.at(history, view.ended_at(gone))})"
         evidence = tuple(sorted([*history.by_task[one][-6:], gone], key=lambda e: e.t))
         return Finding("violated", why, len(missing), evidence)
     if doubts:

@@ -124,6 +124,13 @@ def test_a_run_that_ends_as_soon_as_it_came_back_is_in_time() -> None:
     assert "due by 6.0" in finding.why
 
 
+def test_a_broker_that_ends_with_the_run_puts_nothing_off() -> None:
+    story = back_at(3.5).ends().dies("b").event("broker:main", "offline", by="harness", asked=True)
+    finding = redelivered(story.history(), task="add")
+    assert finding.outcome == "holds"
+    assert "visibility timeout 2 s + sweep 1 s of worker:b + 2 s" in finding.why
+
+
 def test_the_run_was_over_before_it_was_due() -> None:
     finding = redelivered(taken_and_killed().at(4).ends(unacked=["t1"]).history(), task="add")
     assert finding.outcome == "inconclusive"
