@@ -229,11 +229,11 @@ def test_one_process_of_a_pool_is_signalled_alone(script: Script) -> None:
     child, members = pool(script)
     assert child.signal_pid(members[1], signal.SIGSTOP)
     eventually(lambda: [state_of(pid) == "T" for pid in members] == [False, True, False], "one of three to be stopped")
-    assert not child.signal_pid(os.getpid(), signal.SIGSTOP), "this process does not descend from it"
-    assert not child.signal_pid(child.pid, signal.SIGSTOP), "nor does it from itself"
-    assert not child.signal_pid(2**22 + 1, signal.SIGSTOP), "there is no such process"
+    assert not child.signal_pid(os.getpid(), signal.SIGCONT), "this process does not descend from it"
+    assert not child.signal_pid(child.pid, signal.SIGCONT), "nor does it from itself"
+    assert not child.signal_pid(2**22 + 1, signal.SIGCONT), "there is no such process"
     other, _ = pool(script, "other")
-    assert not other.signal_pid(members[0], signal.SIGSTOP), "it is another's"
+    assert not other.signal_pid(members[0], signal.SIGCONT), "it is another's"
 
 
 def test_a_group_is_signalled_and_outlives_its_leader(script: Script) -> None:
