@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 START_TIMEOUT = 30.0
+#: What a recorder says that could not get in everywhere: its silence about something would prove nothing.
+_BLIND = ("hook_missing", "hook_failed")
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +153,7 @@ class Environment:
                 hint="the application sets it where nothing can be laid over it; change it there",
             )
         until(
-            lambda: self._event(worker, "consuming", pid) and self._brpop_pending(worker, pid),
+            lambda: self._event(worker, "consuming", pid) and self._brpop_pending(worker),
             what=f"worker {worker.name} to wait for messages (BRPOP)",
             timeout=START_TIMEOUT,
             last=lambda: worker.log_tail(5),
@@ -189,18 +191,37 @@ class Environment:
     def _event(self, worker: Worker, kind: str, pid: int) -> Event | None:
         if not worker.alive:
             raise worker.failed_to_start("the worker ended before it was ready")
+        broken = self._live.find(lambda e: e.kind in _BLIND and e.source == worker.source and e.pid == pid)
+        if broken is not None:
+            raise worker.failed_to_start(f"the recorder cannot see everything: {broken.kind} {dict(broken.attrs)}")
         return self._live.find(lambda e: e.kind == kind and e.source == worker.source and e.pid == pid)
 
-    def _brpop_pending(self, worker: Worker, pid: int) -> bool:
+    def busy_consumers(self) -> Sequence[str]:
+        """Names of living workers that do not wait in BRPOP at this moment.
+
+        A worker that waits there has handed on everything that it was given before: there is no other way to know
+        that no message lies between the server's reply to BRPOP and the worker's first word about it.
+        """
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
-        pending = pending_brpop(self.redis("main", 0))
-        addresses = {
-            e.attrs.get("address")
-            for e in self._live.read()
-            if e.kind == "consuming" and e.source == worker.source and e.pid == pid
-        }
-        # Over a unix socket connections have no address to tell them apart: any pending BRPOP must do.
+        pending = set(pending_brpop(self.redis("main", 0)))
+        living = [worker for worker in self.workers.values() if worker.alive]
+        addresses = {worker.name: self._consumers(worker) for worker in living}
+        if any(None in each for each in addresses.values()):
+            # Over a unix socket connections have no address to tell them apart: they are counted.
+            return [worker.name for worker in living] if len(pending) < len(living) else []
+        return [name for name, each in addresses.items() if not each & pending]
+
+    def _consumers(self, worker: Worker) -> set[str | None]:
+        """Our side of the connections on which the worker's process has sent BRPOP."""
+        pid = worker.child.pid if worker.child else 0
+        events = self._live.read()
+        return {e.attrs.get("address") for e in events if (e.kind, e.source, e.pid) == ("consuming", worker.source, pid)}
+
+    def _brpop_pending(self, worker: Worker) -> bool:
+        from pytest_celery_chaos.brokers.keys import pending_brpop
+
+        pending, addresses = pending_brpop(self.redis("main", 0)), self._consumers(worker)
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
 
     def _worker_ended(self, worker: Worker, child: Child) -> None:

@@ -85,7 +85,7 @@ def _await_moments(run: Run) -> None:
         copies.follow(events[position:])
         position = len(events)
         # With everything at rest, nothing that is still armed can come any more.
-        return not copies.describe() and empty(run.keys())
+        return not copies.describe() and _nothing_under_way(run, position) == ""
 
     with contextlib.suppress(WaitExpired, OSError):
         until(reached_or_hopeless, what="armed moments to be reached", timeout=run.plan.quiet, every=0.01)
@@ -105,10 +105,8 @@ def _await_quiet(run: Run) -> None:
         if (open_copies := copies.describe()) != "":
             last = f"open: {open_copies}"
             return False
-        found = run.keys()
-        last = f"keys: { {k: v for k, v in found.items() if v and k in ('queues', 'unacked', 'index', 'mutex')} }"
-        # Nothing may have been written while we looked, or the look does not belong to the events.
-        return empty(found) and len(run.live.read()) == position
+        last = _nothing_under_way(run, position)
+        return last == ""
 
     try:
         until(at_rest, what="quiet", timeout=run.plan.quiet, last=lambda: last, every=0.01)
@@ -118,6 +116,20 @@ def _await_quiet(run: Run) -> None:
     else:
         run.look("end")
         run.live.emit("quiet", "ok")
+
+
+def _nothing_under_way(run: Run, position: int) -> str:
+    """What is still to come, seen from the broker; empty where all is at rest.
+
+    The order matters: with no message in any key, then every consumer waiting in BRPOP, then no word of any process
+    since *position*, no message can be on its way between them.
+    """
+    found = run.keys()
+    if not empty(found):
+        return f"keys: { {key: found[key] for key in ('queues', 'unacked', 'index') if found[key]} }"
+    if busy := run.environment.busy_consumers():
+        return f"not waiting for messages: {', '.join(busy)}"
+    return "" if len(run.live.read()) == position else "events still come"
 
 
 def _heal_anyway(run: Run) -> None:
