@@ -17,8 +17,8 @@ def workers_alive(history: History) -> Finding:
     died = [e for e in history.of("offline") if e.role == "worker" and not e.attrs.get("asked")]
     if died:
         first = died[0]
-        how = f"signal {first.attrs['signal']}" if first.attrs.get("signal") else f"code {first.attrs.get('code')}"
-        why = f"{view.plural(len(died), 'worker')} ended unasked: {first.source} at {view.at(history, first)}, {how}"
+        why = f"{view.plural(len(died), 'worker')} ended unasked: {first.source} at {view.at(history, first)}, "
+        why += view.how_it_ended(first)
         return Finding("violated", why, len(died), tuple(died))
     ready = {e.source for e in history.of("ready")}
     if not ready:
@@ -83,15 +83,15 @@ def exercised(history: History) -> Finding:
 
 
 def _record(history: History) -> Iterator[str]:
+    for kind in ("hook_missing", "hook_failed"):
+        for event in history.of(kind):
+            yield f"the recorder in {event.source} could not do its work: {kind} {event.attrs.get('hook')}"
     for error in history.of("error"):
         yield f"the harness failed at {view.at(history, error)}: {_brief(error.attrs.get('error'))}"
     for defect in history.defects():
         yield f"the record is damaged: {defect}"
     if not history.of("end"):
         yield "the run was interrupted: it has no end"
-    for kind in ("hook_missing", "hook_failed"):
-        for event in history.of(kind):
-            yield f"the recorder in {event.source} could not do its work: {kind} {event.attrs.get('hook')}"
 
 
 def _moments(history: History) -> Iterator[str]:
@@ -129,10 +129,20 @@ def _traffic(history: History) -> Iterator[str]:
         yield f"no quiet after {event.attrs.get('seconds', '?')} s; last: {_brief(event.attrs.get('last'))}"
     if not history.of("quiet") and not history.of("observed"):
         yield "the run neither fell quiet nor was observed for a time"
-    if not history.of("publish", "invoke"):
+    published = history.of("publish", "invoke")
+    if not published:
         yield "nothing was published"
-    if not history.of("popped") and not history.of("received"):
-        yield "no task reached any worker"
+    elif not history.of("popped") and not history.of("received") and not _somebody_listened(history, published[0].t):
+        yield "no task reached any worker, and no worker waited for one"
+
+
+def _somebody_listened(history: History, since: int) -> bool:
+    """Whether a worker waited for messages after *since*: that it got none then says something of the messages."""
+    for event in history.of("consuming"):
+        ends = [e.t for e in history.of("offline", source=event.source) if e.t > event.t]
+        if event.t >= since or not ends or ends[0] > since:
+            return True
+    return False
 
 
 def _brief(what: object) -> str:
