@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal as signals
 from collections.abc import Sequence
 
 from pytest_celery_chaos.checks import view
@@ -128,12 +127,11 @@ def exits(
         return Finding("violated", why, waited, (start,)) if waited > within else view.inconclusive(why, start)
     took = (view.ended_at(gone) - start.t) / 1e9
     by = gone.attrs.get("signal")
-    actual = -_number(by) if by else gone.attrs.get("code")
-    how = f"signal {by}" if by else f"code {actual}"
-    told = f"{source} was gone {took:.3f} s after {view.at(history, start)}, with {how}"
+    actual = -view.signal_number(by) if by else gone.attrs.get("code")
+    told = f"{source} was gone {took:.3f} s after {view.at(history, start)}, with {view.how_it_ended(gone)}"
     if took > within:
         return Finding("violated", f"{told}, not within {within:g} s", took, (start, gone))
-    if (code is not None and actual != code) or (signal is not None and actual != -_number(signal)):
+    if (code is not None and actual != code) or (signal is not None and actual != -view.signal_number(signal)):
         wanted = f"code {code}" if code is not None else f"signal {signal}"
         return Finding("violated", f"{told}, not {wanted}", actual, (start, gone))
     return Finding("holds", f"{told}; {within:g} s were allowed", took, (start, gone))
@@ -147,11 +145,3 @@ def _told_to_go(history: History, worker: str) -> Event | None:
         if e.attrs.get("verb") in _STOPS and (e.attrs.get("args") or {}).get("worker") == worker
     ]
     return steps[-1] if steps else next(iter(history.of("signal", source=f"worker:{worker}")), None)
-
-
-def _number(signal: object) -> int:
-    """The number of a signal given as ``KILL``, ``SIGKILL`` or 9; 0 where there is no such signal."""
-    if isinstance(signal, int):
-        return signal
-    name = str(signal).upper().removeprefix("SIG")
-    return int(signals.Signals[f"SIG{name}"]) if f"SIG{name}" in signals.Signals.__members__ else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal as signals
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,24 @@ def ended_at(offline: Event) -> int:
     """When a process ended (ns): reaped a little before the event could be written."""
     reaped = offline.attrs.get("reaped")
     return reaped if isinstance(reaped, int) and reaped <= offline.t else offline.t
+
+
+def signal_number(signal: object) -> int:
+    """The number of a signal given as ``KILL``, ``SIGKILL`` or 9; 0 where there is no such signal."""
+    if isinstance(signal, int):
+        return signal
+    name = str(signal).upper().removeprefix("SIG")
+    return int(signals.Signals[f"SIG{name}"]) if f"SIG{name}" in signals.Signals.__members__ else 0
+
+
+def how_it_ended(offline: Event) -> str:
+    """``signal SIGKILL`` or ``code 1``."""
+    signal = offline.attrs.get("signal")
+    if not signal:
+        return f"code {offline.attrs.get('code')}"
+    number = signal_number(signal)
+    known = number in {member.value for member in signals.Signals}
+    return f"signal {signals.Signals(number).name if known else signal}"
 
 
 def gone_after(history: History, source: str, t: int) -> Event | None:
