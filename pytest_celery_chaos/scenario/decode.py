@@ -121,6 +121,8 @@ class Decoder:
                 return marker.read(self, node, what)
             if isinstance(marker, Unit):
                 return self._duration(node, what)
+        if isinstance(node, Given) and isinstance(node.value, signal.Signals) and Ref("signal") in markers:
+            return node.value.name.removeprefix("SIG")
         value = self.read(node, base, what)
         for marker in markers:
             if value is BAD:
@@ -128,7 +130,7 @@ class Decoder:
             if isinstance(marker, Ref):
                 value = self._ref(node, marker.kind, value, what)
             elif isinstance(marker, AtLeast) and value < marker.least:
-                value = self.wrong(node, f"{what}: expected at least {marker.least}")
+                value = self.wrong(node, f"{what}: expected at least {marker.least}", f"write {marker.least} or more")
         return value
 
     def _union(self, node: Node, alternatives: tuple[Any, ...], what: str) -> Any:
@@ -185,9 +187,11 @@ class Decoder:
                 return float(value)
             if type(value) is wanted or (isinstance(node, Given) and wanted is str and isinstance(value, str)):
                 return value
-        hint = _SCALARS[wanted]
+        hint = "write a value, or remove the key" if is_null(node) else _SCALARS[wanted]
         if isinstance(node, Scalar) and node.quoted and wanted is not str:
             hint = "remove the quotes"
+        elif isinstance(node, Given):
+            hint = f"give a {wanted.__name__}"
         return self.wrong(node, f"{what}: expected {describe(wanted)}", hint)
 
     def _sequence(self, node: Node, annotation: Any, what: str) -> Any:
@@ -207,7 +211,7 @@ class Decoder:
         if not isinstance(node, Mapping):
             return self.wrong(node, f"{what}: expected a mapping", "write it as {key: value}")
         kind = inner[1] if inner else Any
-        values = {name: self.read(child, kind, f"{name} of {what}") for name, child in node.items.items()}
+        values = {name: self.read(child, kind, f"{what}.{name}") for name, child in node.items.items()}
         return BAD if _bad(values.values()) else values
 
     def _duration(self, node: Node, what: str) -> Any:

@@ -1,21 +1,21 @@
-"""What a file means, where its form is right: names that exist, moments that can come, workers that run."""
+"""What a file means, where its form is right: moments that can come, faults that have a victim, workers that run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_celery_chaos.scenario import fields, tree
-from pytest_celery_chaos.scenario.decode import Decoder, Use
+from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import StepEntry
 from pytest_celery_chaos.scenario.model import Format
 from pytest_celery_chaos.scenario.moments import check_moments
+from pytest_celery_chaos.scenario.names import brokers
 from pytest_celery_chaos.scenario.problems import Problems, nearest
 from pytest_celery_chaos.scenario.tree import Place
 
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _APP: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)*", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
@@ -27,23 +27,12 @@ class Meaning:
 
     said: Format
     root: tree.Mapping
-    uses: Sequence[Use]
     problems: Problems
     decoder: Decoder
 
     @property
     def steps(self) -> Sequence[StepEntry]:
         return self.said.steps
-
-    @property
-    def labels(self) -> Collection[str]:
-        """The names of the steps that publish."""
-        return {entry.step.name for entry in self.steps if entry.step.verb == "send" and entry.step.name}
-
-    @property
-    def brokers(self) -> Collection[str]:
-        names = {str(self.said.broker.get("name", "main"))}
-        return names if self.said.backend is None else names | {str(self.said.backend.get("name", "backend"))}
 
     def place(self, *path: str) -> Place:
         """Where the value under these keys stands, or as much of it as there is."""
@@ -57,12 +46,10 @@ class Meaning:
 
 def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[str]) -> None:
     """Add to the decoder's problems what can be known to be wrong before anything is started."""
-    meaning = Meaning(said, root, decoder.uses, decoder.problems, decoder)
+    meaning = Meaning(said, root, decoder.problems, decoder)
     _settings(meaning)
     _servers(meaning)
     _workers(meaning)
-    _step_names(meaning)
-    _references(meaning)
     _targets(meaning)
     check_moments(meaning.steps, said.workers, decoder.problems)
     for entry in said.expect:
@@ -94,9 +81,9 @@ def _servers(meaning: Meaning) -> None:
             meaning.problems.add(meaning.place(key, "version"), what, 'write it or its beginning: "9.1"')
         if given.get("save") is not None and given.get("persistence") != "rdb":
             meaning.problems.add(meaning.place(key, "save"), f"{key}: save needs persistence: rdb", "add it")
-    names = [meaning.said.broker.get("name", "main")]
-    if meaning.said.backend is not None and meaning.said.backend.get("name", "backend") in names:
-        what = f"broker and backend are both called {names[0]!r}"
+    broker, backend = brokers(meaning.root)
+    if backend == broker:
+        what = f"broker and backend are both called {broker!r}"
         meaning.problems.add(meaning.place("backend", "name"), what, "give one of them another name")
 
 
@@ -105,7 +92,8 @@ def _workers(meaning: Meaning) -> None:
     started = {step.args.get("worker") for step in _of(meaning, "start", "restart")}
     for name, given in said.workers.items():
         if not _NAME.fullmatch(name):
-            place = meaning.place("workers", name)
+            listed = meaning.root.items["workers"]
+            place = listed.places[name] if isinstance(listed, tree.Mapping) else listed.place
             add(place, f"{name!r} is no name for a worker", "use letters, digits, - and _; begin with a letter")
         if given.get("concurrency", 1) < 1:
             add(meaning.place("workers", name, "concurrency"), "concurrency: expected at least 1", "write 1 or more")
@@ -115,45 +103,6 @@ def _workers(meaning: Meaning) -> None:
                 add(meaning.place("workers", name, "queues"), f"no queue is called {queue!r}", hint)
     if not any(given.get("start", True) or name in started for name, given in said.workers.items()):
         add(meaning.place("workers"), "no worker is ever started", "add one, or a step `- start: {worker: NAME}`")
-
-
-def _step_names(meaning: Meaning) -> None:
-    seen: dict[str, Place] = {}
-    for entry in meaning.steps:
-        name = entry.step.name
-        if name is None:
-            continue
-        if name == "all":
-            meaning.problems.add(entry.at("name"), "no step can be called 'all'", "`heal: all` means every fault")
-        elif name in seen:
-            what = f"two steps are called {name!r}, the first in line {seen[name].line}"
-            meaning.problems.add(entry.at("name"), what, "rename one")
-        seen.setdefault(name, entry.at("name"))
-
-
-def _references(meaning: Meaning) -> None:
-    """Every name that some argument uses must name something."""
-    steps = [entry.step for entry in meaning.steps]
-    named = [step.name for step in steps if step.name]
-    tasks = {str(step.args["task"]) for step in steps if step.verb == "send" and "task" in step.args}
-    vocabulary = meaning.decoder.vocabulary
-    known_tasks: Callable[[str], bool] = lambda name: "." in name or bool(_UUID.fullmatch(name))  # noqa: E731
-    faults = [step.name for step in steps if step.name and step.family == "fault"]
-    places: dict[str, tuple[str, Iterable[str]]] = {
-        "worker": ("no worker is called", meaning.said.workers),
-        "broker": ("no broker is called", meaning.brokers),
-        "step": ("no step is called", named),
-        "fault": ("no fault is called", [*faults, "all"]),
-        "task": ("no send step and no task is called", {*meaning.labels, *tasks, *vocabulary.tasks}),
-        "task_name": ("no built-in task is called", vocabulary.tasks),
-    }
-    for use in meaning.uses:
-        what, names = places[use.kind]
-        if use.name in names or (use.kind in ("task", "task_name") and known_tasks(use.name)):
-            continue
-        if use.kind == "task_name" and meaning.said.app != "builtin":
-            continue  # the application's own: known only once it runs
-        meaning.problems.add(use.place, f"{what} {use.name!r}", nearest(use.name, names))
 
 
 def _targets(meaning: Meaning) -> None:
@@ -171,7 +120,12 @@ def _targets(meaning: Meaning) -> None:
                 meaning.problems.add(entry.place, what, f"name one: `{step.verb}: {{worker: NAME}}`")
         if step.verb == "hold" and step.when is None:
             meaning.problems.add(entry.place, "hold without a moment", "add when: {before: POINT}")
-        if step.heal_after is not None and verb and verb.function.__annotations__.get("return") in (None, "None"):
+        if (
+            step.heal_after is not None
+            and step.family == "fault"
+            and verb
+            and verb.function.__annotations__.get("return") in (None, "None")
+        ):
             meaning.problems.add(entry.at("for"), f"for: {step.verb} has nothing that heals", "remove it")
         worker = str(step.args.get("worker"))
         if step.verb in ("start", "restart"):

@@ -9,6 +9,7 @@ from pytest_celery_chaos.scenario.decode import BAD, Decoder
 from pytest_celery_chaos.scenario.lint import lint
 from pytest_celery_chaos.scenario.load import parse, read_text
 from pytest_celery_chaos.scenario.model import Format, Scenario
+from pytest_celery_chaos.scenario.names import check_names
 from pytest_celery_chaos.scenario.problems import Problems
 from pytest_celery_chaos.scenario.variants import expand
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
@@ -39,6 +40,7 @@ def scenario_of(text: str, file: str, vocabulary: Vocabulary | None = None) -> S
         for variant, tree in trees.items():
             decoder = Decoder(known, problems)
             given = decoder.fields(tree, fields.of_dataclass(Format), "")
+            check_names(tree, decoder.uses, known, problems)
             if given is not BAD:
                 formats[variant] = Format(**given)
                 lint(formats[variant], decoder, tree, [name for name in trees if name])

@@ -25,7 +25,7 @@ def describe(annotation: Any) -> str:
     if plain is tuple and inner and ... not in inner:
         return f"[{', '.join(map(describe, inner))}]"
     if plain is tuple or (isinstance(plain, type) and issubclass(plain, abc.Sequence)):
-        return "a list"
+        return "text or a list of texts" if inner[:1] == (str,) else "a list"
     return "any value" if annotation in (Any, object) else "a mapping"
 
 

@@ -1,0 +1,14 @@
+"""Write anew what is made from the code: ``python -m pytest_celery_chaos.scenario``, in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_celery_chaos.scenario import schema
+from pytest_celery_chaos.scenario.reference import reference_page
+
+PAGE = Path(__file__).parents[2] / "docs" / "scenario.md"
+
+if __name__ == "__main__":
+    schema.FILE.write_text(schema.text(), encoding="utf-8")
+    PAGE.write_text(reference_page(), encoding="utf-8")

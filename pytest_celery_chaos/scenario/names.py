@@ -1,0 +1,105 @@
+"""Names: what a file gives them to, and whether each one that it uses is among them.
+
+Gathered from the tree and not from the model, so that a name is found also where something else beside it is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_celery_chaos.scenario import fields, tree
+from pytest_celery_chaos.scenario.decode import Use
+from pytest_celery_chaos.scenario.problems import Problems, nearest
+from pytest_celery_chaos.scenario.tree import Node, Place, Scalar
+from pytest_celery_chaos.scenario.vocabulary import Vocabulary
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A step as far as its name goes."""
+
+    verb: str
+    name: str | None
+    place: Place
+    task: str | None
+
+
+def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary, problems: Problems) -> None:
+    """Tell every name that is given twice, and every one that is used and names nothing."""
+    steps = list(_steps(root, vocabulary))
+    _once(steps, problems)
+    named = [step.name for step in steps if step.name]
+    faults = [step.name for step in steps if step.name and step.verb in vocabulary.faults]
+    labels = [step.name for step in steps if step.name and step.verb == "send"]
+    tasks = [step.task for step in steps if step.task and step.verb == "send"]
+    known: dict[str, tuple[str, Iterable[str]]] = {
+        "worker": ("no worker is called", _keys(root.items.get("workers"))),
+        "broker": ("no broker is called", _brokers(root)),
+        "step": ("no step is called", named),
+        "fault": ("no fault is called", [*faults, "all"]),
+        "task": ("no send step and no task is called", {*labels, *tasks, *vocabulary.tasks}),
+        "task_name": ("no built-in task is called", vocabulary.tasks),
+    }
+    builtin = _text(root.items.get("app")) in (None, "builtin")
+    for use in uses:
+        what, names = known[use.kind]
+        if use.name in names or (use.kind == "task" and ("." in use.name or _UUID.fullmatch(use.name))):
+            continue
+        if use.kind == "task_name" and ("." in use.name or not builtin):
+            continue  # of the application: known only once it runs
+        problems.add(use.place, f"{what} {use.name!r}", nearest(use.name, names))
+
+
+def brokers(root: tree.Mapping) -> tuple[str, str | None]:
+    """The names of the broker and of the backend, if there is one."""
+    given = root.items.get("backend")
+    backend = None if given is None or tree.is_null(given) else _text(_child(given, "name")) or "backend"
+    return _text(_child(root.items.get("broker"), "name")) or "main", backend
+
+
+def _brokers(root: tree.Mapping) -> list[str]:
+    return [name for name in brokers(root) if name]
+
+
+def _once(steps: Sequence[_Named], problems: Problems) -> None:
+    seen: dict[str, Place] = {}
+    for step in steps:
+        if step.name == "all":
+            problems.add(step.place, "no step can be called 'all'", "rename it: `heal: all` means every fault")
+        elif step.name in seen:
+            what = f"two steps are called {step.name!r}, the first in line {seen[step.name].line}"
+            problems.add(step.place, what, "rename one")
+        elif step.name:
+            seen[step.name] = step.place
+
+
+def _steps(root: tree.Mapping, vocabulary: Vocabulary) -> Iterator[_Named]:
+    listed = root.items.get("steps")
+    for entry in listed.items if isinstance(listed, tree.Sequence) else ():
+        for key in entry.items if isinstance(entry, tree.Mapping) else ():
+            verb = vocabulary.verb(key)
+            if verb is None or not isinstance(entry, tree.Mapping):
+                continue
+            body = entry.items[key]
+            known = fields.of_verb(verb)
+            inside = None if "name" in known.items else _child(body, "name")
+            given = entry.items.get("name") or inside
+            task = body if fields.shorthand(known) == "task" and isinstance(body, Scalar) else _child(body, "task")
+            yield _Named(key, _text(given), given.place if given else entry.place, _text(task))
+
+
+def _child(node: Node | None, key: str) -> Node | None:
+    return node.items.get(key) if isinstance(node, tree.Mapping) else None
+
+
+def _keys(node: Node | None) -> Iterable[str]:
+    return node.items.keys() if isinstance(node, tree.Mapping) else ()
+
+
+def _text(node: Node | None) -> str | None:
+    return node.text or None if isinstance(node, Scalar) else None
