@@ -61,7 +61,7 @@ def lab(environments: None, lab_keeper: Keeper, lab_server: LocalServer, tmp_pat
     """Starts real workers; all of them are gone when the test ends."""
     lab_server.client(0).flushall()
     control = lab_keeper.temp_folder()
-    gate = Gate(control, lambda *_, **__: None)  # type: ignore[arg-type,return-value]
+    gate = Gate(control, lambda *_, **__: None)  # type: ignore[arg-type]
     laboratory = Lab(lab_keeper, lab_server, tmp_path, control, gate)
     yield laboratory
     laboratory.close()

@@ -136,7 +136,18 @@ class Lab:
         )
         if ready and recorded:
             process.until("ready")
+            self.until_listening(process)
         return process
+
+    def until_listening(self, process: Process) -> None:
+        """Until remote control is heard: a worker says ready before it subscribes, and pub/sub keeps nothing."""
+        workers = sum(each.child.alive and each.child.name.startswith("worker:") for each in self.processes)
+
+        def listening() -> bool:
+            clients = self.server.client(0).client_list()  # type: ignore[no-untyped-call]
+            return sum(int(each["psub"]) > 0 for each in clients) >= workers
+
+        wait.until(listening, what="the worker to subscribe", timeout=20, last=process.tail)
 
     def python(
         self,
@@ -188,7 +199,7 @@ class Lab:
     def renew(self) -> None:
         """A control folder of its own for what is started from now on."""
         self.control = self.keeper.temp_folder()
-        self.gate = Gate(self.control, lambda *_, **__: None)  # type: ignore[arg-type,return-value]
+        self.gate = Gate(self.control, lambda *_, **__: None)  # type: ignore[arg-type]
 
     def close(self) -> None:
         for process in self.processes:

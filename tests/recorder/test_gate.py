@@ -138,7 +138,12 @@ def test_a_held_process_goes_on_at_a_byte_and_at_the_end_of_the_harness(
     control.arm(rule(names=["add"], deadline=10))
     server = control.listen()
     done = threading.Event()
-    thread = threading.Thread(target=lambda: (record.emit("started", None, "id-1", name="add", tag="t"), done.set()))
+
+    def reach() -> None:
+        record.emit("started", None, "id-1", name="add", tag="t")
+        done.set()
+
+    thread = threading.Thread(target=reach)
     thread.start()
     connection, _ = server.accept()
     told = json.loads(connection.makefile().readline())

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pytest_celery_chaos.system import ports
+
 from .lab import POOLS, VERSIONS, Lab, Process, in_order, life, step
 
 EVERYWHERE = [
@@ -170,9 +172,9 @@ def test_a_message_comes_back_by_the_sweep_and_says_that_it_is_redelivered(lab: 
     task = send(lab, "sleep", "back", 60)
     first.until("started", None, task)
     first.kill()
-    index = lab.server.client(0)
+    index = lab.server.client(0, decode_responses=True)
     for tag in index.zrange("unacked_index", 0, -1):  # the visibility timeout passes without waiting
-        index.zadd("unacked_index", {tag: 0})
+        index.zadd("unacked_index", {str(tag): 0})
     second = lab.worker(version, pool, name="b", settings=options)
     started = second.until("started", None, task)
     assert started.attrs["redelivered"] is True
@@ -222,3 +224,10 @@ def test_mingle_and_the_loss_of_the_connection(lab: Lab) -> None:
     first.until("connection_back")
     assert first.until("consuming", n=2).attrs["address"] != address
     assert len(first.of("ready")) == 1
+
+
+def test_each_failed_attempt_to_connect_is_told(lab: Lab) -> None:
+    nowhere = f"redis://127.0.0.1:{ports.free_port()}/0"
+    worker = lab.worker("5.7", "solo", settings={"broker_url": nowhere}, ready=False)
+    assert worker.until("connection_lost", n=2).attrs["before"] is True
+    assert not worker.of("ready")

@@ -95,8 +95,8 @@ def due(lab: Lab, *tasks: str) -> None:
     for task in tasks:
         app.send_task("count", task_id=task)
         message = client.rpop("celery")
-        assert message is not None
-        client.hset("unacked", f"tag-{task}", b'[%s, "", "celery"]' % message)
+        assert isinstance(message, bytes)
+        client.hset("unacked", f"tag-{task}", b"[" + message + b', "", "celery"]')
         client.zadd("unacked_index", {f"tag-{task}": 0})
 
 

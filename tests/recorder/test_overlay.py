@@ -240,3 +240,10 @@ def test_a_setting_that_nobody_knows_is_still_missing(here: None) -> None:
         app.conf["no_such_setting"]
     with pytest.raises(AttributeError):
         _ = app.conf.no_such_setting
+
+
+def test_a_process_that_cannot_take_the_overlay_ends_before_it_reaches_any_broker(lab: Lab) -> None:
+    worker = lab.worker("5.7", "solo", env={"CELERY_CHAOS_SETTINGS": "{not json"}, ready=False)
+    assert worker.child.wait(20).code == 1
+    assert "cannot be laid over" in worker.log.read_text()
+    assert worker.of("hook_failed")

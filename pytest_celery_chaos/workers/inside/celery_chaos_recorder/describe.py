@@ -26,6 +26,11 @@ def message_attrs(message: Any) -> dict[str, Any]:
     }
 
 
+def is_redis(channel: Any) -> bool:
+    """Whether a kombu channel is that of the Redis transport, or of one that is made from it."""
+    return any(cls.__module__ == "kombu.transport.redis" and cls.__name__ == "Channel" for cls in type(channel).__mro__)
+
+
 def failure(error: BaseException) -> str:
     """An exception as an attribute: its type and, short, what it says."""
     try:

@@ -37,8 +37,8 @@ class Rule:
     def matches(self, phase: str | None, source: str, task: str | None, name: str | None, ids: Sequence[str]) -> bool:
         """Whether an event of this rule's kind is one to hold at.
 
-        A phase of None is that of an event that has none. The task matches when its id starts with one of `ids` or its name is one of
-        `names`; a rule with neither takes every task.
+        A phase of None is that of an event that has none. The task matches when its id starts with one of `ids` or
+        its name is one of `names`; a rule with neither takes every task.
         """
         if self.phase != phase:
             return False

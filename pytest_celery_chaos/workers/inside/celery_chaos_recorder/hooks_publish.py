@@ -13,7 +13,7 @@ from threading import local
 from types import ModuleType
 from typing import Any
 
-from .describe import failure
+from .describe import failure, is_redis
 from .patches import wrap
 from .record import emit
 
@@ -120,7 +120,7 @@ def _about(message: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
 
 def _is_redis(producer: Any) -> bool:
     try:
-        return type(producer.channel).__module__ == "kombu.transport.redis"
+        return is_redis(producer.channel)
     except Exception:
         return False
 

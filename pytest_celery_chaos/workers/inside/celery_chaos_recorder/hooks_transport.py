@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .describe import failure, message_attrs, message_task
+from .describe import failure, is_redis, message_attrs, message_task
 from .patches import wrap
 from .record import emit, hold
 
@@ -19,7 +19,7 @@ _reported: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 def _append(original: Method) -> Method:
     def append(self: Any, message: Any, delivery_tag: str) -> Any:
-        if not _is_ours(self):
+        if not is_redis(self.channel):
             return original(self, message, delivery_tag)
         task, name = message_task(message)
         attrs = message_attrs(message)
@@ -36,7 +36,7 @@ def _settle(kind: str) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         def settle(self: Any, delivery_tag: str, *args: Any, **kwargs: Any) -> Any:
-            if not _is_ours(self):
+            if not is_redis(self.channel):
                 return original(self, delivery_tag, *args, **kwargs)
             task, name = message_task(self._delivered.get(delivery_tag))
             attrs: dict[str, Any] = {"tag": delivery_tag}
@@ -54,14 +54,6 @@ def _settle(kind: str) -> Callable[[Method], Method]:
         return settle
 
     return make
-
-
-def _is_ours(qos: Any) -> bool:
-    """False for the base class's method when the Redis subclass, patched as well, is calling it."""
-    channel = type(qos.channel).__module__
-    return channel == "kombu.transport.redis" and (
-        type(qos).__module__ != "kombu.transport.virtual.base" or not qos.channel.ack_emulation
-    )
 
 
 def _base_only(make: Callable[[Method], Method]) -> Callable[[Method], Method]:

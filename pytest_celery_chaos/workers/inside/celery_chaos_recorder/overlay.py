@@ -11,10 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from .patches import put, wrap
+from .patches import put
+from .record import emit
 
 #: Read from here by Settings before it looks at the configuration: each is a property of its own.
 _FROM_ENVIRONMENT = ("broker_url", "broker_read_url", "broker_write_url", "result_backend")
@@ -146,7 +148,9 @@ def _getitem(original: Callable[..., Any]) -> Callable[..., Any]:
                 raise missing
             return theirs
         ours = layer.given[name]
-        return Merged(theirs, ours) if isinstance(ours, Mapping) and isinstance(theirs, dict) else ours
+        if isinstance(ours, Mapping):
+            return Merged(theirs, ours) if isinstance(theirs, dict) else dict(ours)
+        return ours
 
     return __getitem__
 
@@ -161,14 +165,22 @@ def _property(name: str, original: property) -> property:
 
 
 def patch(module: ModuleType) -> None:
-    """Change ``celery.app.utils.Settings``."""
-    settings = module.Settings
-    inherited = settings.__getitem__
-    wrap(module, "Settings.__getitem__", lambda _: _getitem(inherited))
-    for name in _FROM_ENVIRONMENT:
-        original = getattr(settings, name, None)
-        if isinstance(original, property):
-            put(settings, name, _property(name, original))
+    """Change ``celery.app.utils.Settings``.
+
+    Where it cannot be changed and something is to be laid over, the process ends: it would go on to the broker that
+    the application names, which is somebody's own.
+    """
     text = os.environ.get("CELERY_CHAOS_SETTINGS")
-    if text and _layer is None:
-        lay(json.loads(text))
+    try:
+        settings = module.Settings
+        put(settings, "__getitem__", wraps(settings.__getitem__)(_getitem(settings.__getitem__)))
+        for name in _FROM_ENVIRONMENT:
+            original = getattr(settings, name, None)
+            if isinstance(original, property):
+                put(settings, name, _property(name, original))
+        if text and _layer is None:
+            lay(json.loads(text))
+    except Exception as error:
+        emit("hook_failed", hook="celery.app.utils:Settings", error=repr(error))
+        if text:
+            raise SystemExit(f"celery-chaos: the settings of this run cannot be laid over: {error!r}") from error
