@@ -120,7 +120,9 @@ def unexpected(history: History, *, task: TaskRef | None = None) -> Finding:
         if attempt is None or attempt.t > arrival.t:
             strangers.append(one)
     if not arrived:
-        return view.inconclusive("no message arrived at any worker")
+        if view.somebody_listened(history):
+            return Finding("holds", "no message arrived, though a worker waited for messages", 0)
+        return view.inconclusive("no message arrived at any worker, and no worker waited for one")
     if strangers:
         evidence = tuple(history.by_task[strangers[0]][:4])
         why = f"{len(strangers)} of {arrived} messages had not been published before; {view.first_of(strangers)}: "

@@ -132,17 +132,8 @@ def _traffic(history: History) -> Iterator[str]:
     published = history.of("publish", "invoke")
     if not published:
         yield "nothing was published"
-    elif not history.of("popped") and not history.of("received") and not _somebody_listened(history, published[0].t):
+    elif not history.of("popped") and not history.of("received") and not view.somebody_listened(history):
         yield "no task reached any worker, and no worker waited for one"
-
-
-def _somebody_listened(history: History, since: int) -> bool:
-    """Whether a worker waited for messages after *since*: that it got none then says something of the messages."""
-    for event in history.of("consuming"):
-        ends = [e.t for e in history.of("offline", source=event.source) if e.t > event.t]
-        if event.t >= since or not ends or ends[0] > since:
-            return True
-    return False
 
 
 def _brief(what: object) -> str:

@@ -203,3 +203,15 @@ def plural(count: int, noun: str) -> str:
 def often(count: int) -> str:
     """``once``, ``3 times``."""
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def somebody_listened(history: History) -> bool:
+    """Whether a worker waited for messages after the first publish: that it got none then says something of them."""
+    since = min((event.t for event in history.of("publish", "invoke")), default=None)
+    if since is None:
+        return False
+    for event in history.of("consuming"):
+        ends = [e.t for e in history.of("offline", source=event.source) if e.t > event.t]
+        if event.t >= since or not ends or ends[0] > since:
+            return True
+    return False
