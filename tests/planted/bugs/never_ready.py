@@ -1,0 +1,5 @@
+"""A worker that hangs while it starts."""
+
+import time
+
+time.sleep(600)
