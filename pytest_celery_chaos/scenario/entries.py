@@ -175,6 +175,7 @@ def _name_inside(decoder: Decoder, verb: Verb, body: Node, rest: tree.Mapping) -
 
 
 def read_moment(decoder: Decoder, node: Node) -> Any:
+    """The :class:`Moment` that a `when` says, or BAD with the problems told."""
     given = decoder.fields(node, fields.of_dataclass(When), "when")
     if given is BAD:
         return BAD

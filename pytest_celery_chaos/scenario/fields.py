@@ -81,6 +81,7 @@ def of_dataclass(kind: type) -> Fields:
     return Fields(found)
 
 
+@cache
 def of_verb(verb: Verb) -> Fields:
     """The keys that stand for the arguments of a verb.
 

@@ -22,7 +22,7 @@ GOOD = [*sorted(Path(__file__).with_name("good").glob("*.chaos.yaml")), *discove
 LINES = [path.read_text().splitlines() for path in GOOD]
 #: What scenarios are made of, and what has confused readers of YAML before.
 WORDS = Path(__file__).with_name("mutations.txt").read_text(encoding="utf-8").splitlines()
-KINDS = ["word"] * 54 + ["drop", "twice", "swap", "indent", "letter", "other"]
+KINDS = ["word"] * 24 + ["drop", "twice", "swap", "indent", "letter", "other"]
 FORBIDDEN = ("subprocess.", "os.fork", "os.posix_spawn", "os.exec", "os.system", "socket.connect", "socket.bind")
 started: list[str] = []
 _watching = False
@@ -63,30 +63,30 @@ def tokens(line: str) -> list[tuple[int, int]]:
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
     """A good file with one or two mistakes."""
-    lines = list(draw(st.sampled_from(LINES)))
-    for _ in range(draw(st.integers(1, 2))):
-        number = draw(st.integers(0, len(lines) - 1))
+    # One draw makes all choices: drawn one by one, a fifth of the files come twice.
+    choose = draw(st.randoms(use_true_random=True))
+    lines = list(choose.choice(LINES))
+    for _ in range(choose.randint(1, 2)):
+        number = choose.randrange(len(lines))
         line, spans = lines[number], tokens(lines[number])
-        kind = draw(
-            st.sampled_from(["word"] * 6 + ["key"] * 2 + ["drop", "twice", "swap", "indent", "letter", "other"])
-        )
+        kind = choose.choice(KINDS)
         if kind == "word" and spans:
-            begin, end = draw(st.sampled_from(spans))
-            lines[number] = line[:begin] + draw(st.sampled_from(WORDS)) + line[end:]
+            begin, end = choose.choice(spans)
+            lines[number] = line[:begin] + choose.choice(WORDS) + line[end:]
         elif kind == "drop" and len(lines) > 1:
             del lines[number]
         elif kind == "twice":
             lines.insert(number, line)
         elif kind == "swap":
-            other = draw(st.integers(0, len(lines) - 1))
+            other = choose.randrange(len(lines))
             lines[number], lines[other] = lines[other], lines[number]
         elif kind == "indent":
-            lines[number] = draw(st.sampled_from(["  ", "- ", "\t", " "])) + line
+            lines[number] = choose.choice(["  ", "- ", "\t", " "]) + line
         elif kind == "letter":
-            at = draw(st.integers(0, len(line)))
-            lines[number] = line[:at] + draw(st.characters()) + line[at:]
+            at = choose.randint(0, len(line))
+            lines[number] = line[:at] + draw(st.characters(exclude_categories=["Cs"])) + line[at:]
         elif kind == "other":
-            lines.insert(number, draw(st.sampled_from(draw(st.sampled_from(LINES)))))
+            lines.insert(number, choose.choice(choose.choice(LINES)))
     return "\n".join(lines) + "\n"
 
 
@@ -100,14 +100,15 @@ def is_yaml(text: str) -> bool:
 
 
 def test_a_mutated_file_is_read_or_refused_and_nothing_is_started() -> None:
-    counts = {"tried": 0, "yaml": 0, "refused": 0}
+    counts = {"yaml": 0, "refused": 0}
+    tried = set()
 
     @settings(
         max_examples=MUTATIONS, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(mutated())
     def reads_or_refuses(text: str) -> None:
-        counts["tried"] += 1
+        tried.add(text)
         counts["yaml"] += is_yaml(text)
         try:
             with watched():
@@ -118,8 +119,8 @@ def test_a_mutated_file_is_read_or_refused_and_nothing_is_started() -> None:
             str(error).encode("utf-8")
 
     reads_or_refuses()
-    print(counts)
-    assert counts["tried"] >= MUTATIONS
+    print(len(tried), counts)
+    assert len(tried) >= 0.9 * MUTATIONS
     assert counts["yaml"] >= STILL_YAML
     assert counts["refused"] >= MUTATIONS // 2
     assert started == []
