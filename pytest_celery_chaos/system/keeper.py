@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_celery_chaos.errors import KeeperGone, StartFailed, UsageError
-from pytest_celery_chaos.system import keeper_main, wait
+from pytest_celery_chaos.system import keeper_main, leftovers, wait
 from pytest_celery_chaos.system.child import Child, Exit, check_signal
 
 __all__ = ["Child", "Exit", "Keeper"]
@@ -37,6 +37,11 @@ _SHORT = 40
 
 _PACKET_OVERHEAD = 4096
 """Bytes of the send buffer that the kernel may use itself."""
+
+_START = (
+    "import sys; sys.path.append(sys.argv[2]); from pytest_celery_chaos.system import keeper_main; keeper_main.main()"
+)
+_ROOT = str(Path(keeper_main.__file__).parents[2])
 
 
 class _Answer:
@@ -72,7 +77,7 @@ class Keeper:
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, keeper_main.PACKET // 2)
             self._most = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _PACKET_OVERHEAD
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", keeper_main.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", _START, str(theirs.fileno()), _ROOT],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -182,6 +187,20 @@ class Keeper:
         """Kill all that was spawned or descends from it, daemons too, but *spare* and what descends from those."""
         self._ask("end_all", spare=[child.key for child in spare])
 
+    def stay(self) -> None:
+        """Let go instead of :meth:`close`: all that runs, and the temporary folders, outlive this process.
+
+        A SIGTERM to :attr:`pid` ends everything. Until this is called the end of this process does.
+        """
+        self._ask("stay")
+        with self._lock:
+            self._closing = True
+        self._connection.shutdown(socket.SHUT_RDWR)  # wakes the reader
+        self._reader.join(ANSWER_SECONDS)
+        self._connection.close()
+        self._process.returncode = 0  # it is left running on purpose: no ResourceWarning
+        atexit.unregister(self.close)
+
     def close(self) -> None:
         """Kill all descendants, remove the temporary folders, end the keeper. Harmless when done before."""
         if os.getpid() != self._owner:
@@ -267,9 +286,9 @@ class Keeper:
             for child in self._children.values():
                 _kill_tree(child.pid)
             for run in self._runs:
-                keeper_main.mark_interrupted(os.fspath(run.absolute()), self._gone)
+                leftovers.mark_interrupted(os.fspath(run.absolute()), self._gone)
             for folder in self._folders:
-                keeper_main.remove_tree(os.fspath(folder))
+                leftovers.remove_tree(os.fspath(folder))
         for child in self._children.values():
             child.ended(None)
         for answer in waiting:

@@ -1,16 +1,17 @@
 """The keeper: one small process that starts all others and leaves none behind.
 
-Started by :class:`~pytest_celery_chaos.system.keeper.Keeper` as ``python -I -S keeper_main.py FD``; FD is one end of a
-SEQPACKET socket pair, one JSON document a packet, so that an interrupted sender cannot leave half a message. It is one
-file on the standard library alone, because nothing else can be imported under ``-I -S``, and it has one thread.
+Started by :class:`~pytest_celery_chaos.system.keeper.Keeper` under ``python -I -S`` with one end of a SEQPACKET socket
+pair, one JSON document a packet, so that an interrupted sender cannot leave half a message. It stands on the standard
+library alone, because nothing else can be imported under ``-I -S``, and it has one thread.
 
 It is the *subreaper* (``prctl(2)``) of all that descends from it: a process that leaves its session, wipes its
 environment or loses its parent still becomes the keeper's child. When the owner's end of the socket closes, or a
 watched process dies, it kills all of them, stopped ones too, removes the temporary folders and marks unfinished runs.
+An owner that has asked it to stay may go: then it does the same on SIGTERM.
 """
 
 # pathlib would double the time that the imports take.
-# ruff: noqa: PTH101, PTH102, PTH105, PTH106, PTH108, PTH110, PTH118, PTH119, PTH123, PTH208
+# ruff: noqa: PTH102, PTH110, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -25,6 +26,8 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from .leftovers import mark_interrupted, remove_tree
+
 PACKET = 1 << 20
 """Bytes that one message may have at most; the harness limits its send buffer so that it cannot send more."""
 
@@ -32,6 +35,7 @@ KILL_SECONDS = 10.0
 """How long killing goes on: a process in uninterruptible sleep does not die before the kernel lets it."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_DEFAULT = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 _HAS_CHILDREN_FILE = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
@@ -41,22 +45,18 @@ def children_of(pid: int) -> list[int]:
     if not _HAS_CHILDREN_FILE:  # a kernel without CONFIG_PROC_CHILDREN
         return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and parent_of(int(entry)) == pid]
     found: list[int] = []
-    try:
+    with contextlib.suppress(OSError):  # it may end while we look
         for task in os.listdir(f"/proc/{pid}/task"):  # any thread may have forked
             with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
                 found.extend(map(int, file.read().split()))
-    except OSError:
-        pass  # it ended while we looked
     return found
 
 
 def parent_of(pid: int) -> int:
     """The parent of *pid*, 0 when there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except OSError:
-        return 0
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+    return 0
 
 
 def descendants(pid: int, spared: Collection[int] = ()) -> list[int]:
@@ -71,47 +71,10 @@ def descendants(pid: int, spared: Collection[int] = ()) -> list[int]:
 
 
 def _send(pid: int, number: int) -> bool:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def mark_interrupted(folder: str, reason: str) -> None:
-    """Rewrite the ``run.json`` of a run that nobody will finish; a finished one, or a folder that is gone, stays."""
-    path = os.path.join(folder, "run.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError):
-        record = None  # killed before it was written
-    if not isinstance(record, dict):
-        record = {"id": os.path.basename(folder)}
-    if record.get("status") == "finished":
-        return
-    record.update(status="interrupted", ended_by=reason)
-    try:
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(record, file)
-        os.replace(path + ".new", path)
-    except OSError:
-        pass  # the folder is gone or the disk is full: nothing is left to tell
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder with all in it, as far as the file system allows; links are removed, not followed."""
-    try:
-        os.chmod(path, 0o700)
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    remove_tree(entry.path)
-                else:
-                    os.unlink(entry.path)
-        os.rmdir(path)
-    except OSError:
-        pass
+        return True
+    return False
 
 
 class KeeperProcess:
@@ -128,6 +91,7 @@ class KeeperProcess:
         self.owner_pidfd = -1
         self.owner = os.getppid()
         self.ended_by: str | None = None
+        self.stays = False
         self.close_request: int | None = None
         self.wake, wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
@@ -145,7 +109,8 @@ class KeeperProcess:
                     self.receive()
                 elif fd in self.watched:
                     self.ended_by = f"watched process {self.watched[fd]} ended"
-                    signal.pidfd_send_signal(self.owner_pidfd, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(self.owner_pidfd, signal.SIGKILL)
                 elif fd == self.owner_pidfd:
                     self.ended_by = f"the owner (pid {self.owner}) ended"
             self.reap()
@@ -154,13 +119,15 @@ class KeeperProcess:
     def receive(self) -> None:
         """Take one request. An error in it is the requester's: it is told, and the keeper lives on."""
         try:
-            packet = self.connection.recv(PACKET)
+            packet = self.connection.recv(PACKET, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return
+            return  # it was only ready to be written to
         except ConnectionError:
             packet = b""
         if not packet:
-            self.ended_by = f"the owner (pid {self.owner}) ended"
+            self.poll.unregister(self.connection)
+            if not self.stays:
+                self.ended_by = f"the owner (pid {self.owner}) ended"
             return
         request = json.loads(packet)
         number = request.pop("n")
@@ -187,12 +154,14 @@ class KeeperProcess:
             pass
         except OSError:
             self.outbox.clear()  # nobody is there any more
-        self.poll.modify(self.connection, select.POLLIN | (select.POLLOUT if self.outbox else 0))
+        with contextlib.suppress(FileNotFoundError):  # no longer registered: the owner has gone
+            self.poll.modify(self.connection, select.POLLIN | (select.POLLOUT if self.outbox else 0))
 
     def reap(self) -> None:
         """Take leave of every process that has ended, adopted ones too, and report those that were spawned by name."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self.wake, 4096)
+            if signal.SIGTERM in os.read(self.wake, 4096):
+                self.ended_by = "the keeper got SIGTERM"
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -204,8 +173,8 @@ class KeeperProcess:
             key = self.running.pop(pid, None)
             if key is not None:
                 code = os.waitstatus_to_exitcode(status)
-                end = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
-                self.send({"exit": key, "t": now, **end})
+                end = (code, None) if code >= 0 else (None, -code)
+                self.send({"exit": key, "t": now, "code": end[0], "signal": end[1]})
 
     # Requests
 
@@ -234,19 +203,11 @@ class KeeperProcess:
             os.chdir(cwd)  # posix_spawn has no working folder of its own; this process has one thread
             step = "exec"
             started = time.monotonic_ns()
+            files: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+            files += [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
             pid = os.posix_spawn(
-                path,
-                argv,
-                env,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
-                ],
-                setpgroup=0,
-                setsigmask=[],
-                setsigdef=sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}),
-            )
+                path, argv, env, file_actions=files, setpgroup=0, setsigmask=[], setsigdef=_DEFAULT
+            )  # fmt: skip
         except (OSError, ValueError) as error:
             return {"step": step, "error": getattr(error, "strerror", None) or str(error)}
         finally:
@@ -266,24 +227,16 @@ class KeeperProcess:
 
     def do_signal_pid(self, key: int, pid: int, sig: int) -> dict[str, Any]:
         """Signal one process that descends from a child. The pidfd pins it before its ancestry is read."""
-        try:
+        with contextlib.suppress(ProcessLookupError, ValueError):
             pidfd = os.pidfd_open(pid)
-        except (ProcessLookupError, ValueError):
-            return {"sent": False}
-        try:
-            root = self.pids[key]
-            if self.running.get(root) != key or pid not in descendants(root):
-                return {"sent": False}
-            signal.pidfd_send_signal(pidfd, sig)
-        except ProcessLookupError:
-            return {"sent": False}
-        finally:
-            os.close(pidfd)
-        return {"sent": True}
-
-    def do_end(self, key: int) -> dict[str, Any]:
-        """Kill a child, what descends from it, and what is left of its process group."""
-        return {"left": self.kill_tree(key)}
+            try:
+                root = self.pids[key]
+                if self.running.get(root) == key and pid in descendants(root):
+                    signal.pidfd_send_signal(pidfd, sig)
+                    return {"sent": True}
+            finally:
+                os.close(pidfd)
+        return {"sent": False}
 
     def do_end_all(self, spare: list[int]) -> dict[str, Any]:
         """Kill everything but the children with these keys and what descends from them."""
@@ -307,8 +260,15 @@ class KeeperProcess:
         return {}
 
     def do_run_ended(self, folder: str) -> dict[str, Any]:
-        if folder in self.runs:
-            self.runs.remove(folder)
+        self.runs = [run for run in self.runs if run != folder]
+        return {}
+
+    def do_stay(self) -> dict[str, Any]:
+        """Outlive the owner: from now on a SIGTERM to this process ends everything, and nothing else does."""
+        for pidfd in [self.owner_pidfd, *self.watched]:
+            self.poll.unregister(pidfd)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # a handler, so that the wake-up pipe is written
+        self.stays = True
         return {}
 
     def do_close(self) -> dict[str, Any]:
@@ -342,8 +302,8 @@ class KeeperProcess:
                 _send(pid, signal.SIGKILL)
             select.select([self.wake], [], [], 0.02)
 
-    def kill_tree(self, key: int) -> list[int]:
-        """Kill and reap one child with all that descends from it, and the rest of its group; return what would not die.
+    def do_end(self, key: int) -> dict[str, Any]:
+        """Kill and reap a child with all that descends from it, and the rest of its group.
 
         All are stopped before any is killed, for the orphans of a killed one could no longer be told from others.
         """
@@ -361,7 +321,7 @@ class KeeperProcess:
             alive = set(descendants(os.getpid()))
             doomed = [pid for pid in doomed if pid in alive]
             if not (doomed or orphans) or time.monotonic() > deadline:
-                return doomed + orphans
+                return {"left": doomed + orphans}
             for pid in doomed:
                 _send(pid, signal.SIGKILL)
             if orphans:
@@ -383,10 +343,9 @@ class KeeperProcess:
 
 
 def _group_of(pid: int) -> int:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0
+    return 0
 
 
 def _become_subreaper() -> None:
@@ -412,12 +371,9 @@ def main() -> None:
         keeper.serve()
     except BaseException as error:
         keeper.ended_by = f"the keeper failed: {type(error).__name__}: {error}"
-        keeper.send({"crash": keeper.ended_by})
+        with contextlib.suppress(Exception):
+            keeper.send({"crash": keeper.ended_by})
     try:
         keeper.clean_up(keeper.ended_by or "the keeper ended")
     finally:
         os._exit(0)  # skips the interpreter's own end
-
-
-if __name__ == "__main__":
-    main()
