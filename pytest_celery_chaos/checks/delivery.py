@@ -84,6 +84,8 @@ def _held_by_living_worker(history: History, events: Sequence[Event], now: int) 
         since = [e for e in events if e.source == arrival.source and arrival.t <= e.t <= now]
         runs = [e for e in since if e.kind in ("started", "returned", "raised")]
         acked = any(e.kind == "ack" and e.phase == "ok" for e in since)
+        if acked and sum(e.kind == "settled" for e in since) >= max(1, sum(e.kind == "received" for e in since)):
+            continue  # it has said itself that it is done with every copy: a message that it swallowed is not in hand
         if runs and runs[-1].kind == "started":
             child = view.lost_child(history, runs[-1])
             if child is None or child.t > now:

@@ -6,7 +6,9 @@ dispatch = WorkController._process_task
 
 
 def _process_task(self, request):
-    request.acknowledge()
+    # At once: request.acknowledge() leaves it to the next turn of the event loop.
+    request.message.ack()
+    request.acknowledged = True
     return dispatch(self, request)
 
 
