@@ -144,7 +144,7 @@ class Lab:
         workers = sum(each.child.alive and each.child.name.startswith("worker:") for each in self.processes)
 
         def listening() -> bool:
-            clients = self.server.client(0).client_list()  # type: ignore[no-untyped-call]
+            clients = self.server.client(0).client_list()
             return sum(int(each["psub"]) > 0 for each in clients) >= workers
 
         wait.until(listening, what="the worker to subscribe", timeout=20, last=process.tail)

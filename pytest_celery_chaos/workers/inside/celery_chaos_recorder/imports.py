@@ -7,11 +7,13 @@ a process of the user's that never does so pays for one small class and writes n
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Mapping
-from importlib import import_module
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # as in typing, whose import would cost every Python that a task starts some milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 #: The first import of one of these opens the ledger.
 FIRST = frozenset({"celery", "kombu"})
@@ -85,6 +87,8 @@ class Finder:
 
     def patch(self, module: ModuleType) -> None:
         """Change one module that has been executed."""
+        from importlib import import_module
+
         for ours in self.table.get(module.__name__, ()):
             try:
                 import_module(f".{ours}", __package__).patch(module)
