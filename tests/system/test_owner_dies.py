@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -192,3 +193,46 @@ def test_a_fork_of_the_owner_does_not_keep_the_keeper(how: str) -> None:
     wait.until(lambda: len(processes_with(token)) == 1, what="only the fork to be left", timeout=GONE_SECONDS)
     (fork,) = processes_with(token)
     os.kill(int(fork.split()[0]), signal.SIGKILL)
+
+
+IS_STOPPED = """
+import os, signal
+from pathlib import Path
+from pytest_celery_chaos.system.keeper import Keeper
+keeper = Keeper()
+os.mkfifo("gate")
+options = {"env": {"T": os.environ["T"]}, "cwd": Path.cwd(), "log": Path("log")}
+children = [keeper.spawn("c", ["cat", "gate"], **options) for number in range(500)]
+print("up", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+print([child.wait(5).code for child in children] == [0] * 500, keeper.spawn("c", ["true"], **options).wait(5))
+"""
+
+
+def test_an_owner_that_was_stopped_hears_of_all_exits_when_it_goes_on(tmp_path: Path) -> None:
+    """As by Ctrl-Z: more reports than the socket takes, so the keeper holds them back, and does not wait for them."""
+    token = uuid.uuid4().hex
+    owner = subprocess.Popen(
+        [sys.executable, "-c", IS_STOPPED],
+        env={**os.environ, "T": token},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+
+    def released() -> bool:
+        """Open and close the gate, so that all who have it open by now read its end and exit."""
+        with contextlib.suppress(OSError):  # nobody has
+            os.close(os.open(tmp_path / "gate", os.O_WRONLY | os.O_NONBLOCK))
+        return len(processes_with(token)) == 2
+
+    try:
+        assert owner.stdout.readline() == "up\n"
+        wait.until(lambda: state_of(owner.pid) == "T", what="the owner to be stopped", timeout=5)
+        wait.until(released, what="only owner and keeper to be left", timeout=10)
+        owner.send_signal(signal.SIGCONT)
+        assert owner.communicate(timeout=10)[0] == "True exit code 0\n"
+    finally:
+        owner.kill()
+        owner.communicate()
