@@ -57,7 +57,7 @@ def _fate(history: History, task: str, keys: view.Keys | None) -> str:
     events = history.by_task[task]
     if view.ending(events):
         return "ended"
-    if _held_by_living_worker(history, events, keys.event.t if keys else history.end):
+    if held_by_living_worker(history, events, keys.event.t if keys else history.end):
         return "held"
     if keys is None:
         return "it has not ended, and the keys were never looked at"
@@ -74,7 +74,7 @@ def _fate(history: History, task: str, keys: view.Keys | None) -> str:
     return "lost"
 
 
-def _held_by_living_worker(history: History, events: Sequence[Event], now: int) -> bool:
+def held_by_living_worker(history: History, events: Sequence[Event], now: int) -> bool:
     """Whether a worker (and pool process) that has the message, or runs it, was alive at the last look."""
     for arrival in events:
         if arrival.kind not in ("popped", "received") or arrival.t > now:

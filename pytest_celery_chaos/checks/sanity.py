@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_celery_chaos.checks import view
+from pytest_celery_chaos.checks.delivery import held_by_living_worker
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
 
@@ -12,15 +13,17 @@ from pytest_celery_chaos.history.verdict import Finding
 def workers_alive(history: History) -> Finding:
     """No worker may end that neither a step nor the harness ended.
 
-    *seen*: how many did. Inconclusive where no worker was ever ready.
+    *seen*: how many did. Inconclusive where no worker was ever ready: one that does not even start proves nothing.
     """
-    died = [e for e in history.of("offline") if e.role == "worker" and not e.attrs.get("asked")]
-    if died:
+    ready = {e.source for e in history.of("ready")}
+    ended = [e for e in history.of("offline") if e.role == "worker" and not e.attrs.get("asked")]
+    if died := [e for e in ended if e.source in ready]:
         first = died[0]
         why = f"{view.plural(len(died), 'worker')} ended unasked: {first.source} at {view.at(history, first)}, "
         why += view.how_it_ended(first)
         return Finding("violated", why, len(died), tuple(died))
-    ready = {e.source for e in history.of("ready")}
+    if ended:
+        return view.inconclusive(f"{ended[0].source} ended before it was ever ready, {view.how_it_ended(ended[0])}")
     if not ready:
         return view.inconclusive("no worker was ever ready")
     return Finding("holds", f"none of {view.plural(len(ready), 'worker')} ended unasked", 0)
@@ -45,7 +48,7 @@ def clean_end(history: History) -> Finding:
     """In the end nothing may be left at the broker: queues, ``unacked`` and its index are empty and agree, no mutex.
 
     *seen*: how many messages, entries and locks are left. Inconclusive where nobody looked at the keys after the
-    last message had moved.
+    last message had moved, or where the wait for quiet was over while a worker was still busy: that was no end.
     """
     keys = view.last_keys(history)
     if keys is None:
@@ -61,10 +64,20 @@ def clean_end(history: History) -> Finding:
     left += [f"unacked and its index differ in tags {view.some(without)}"] if without else []
     left += ["unacked_mutex is set"] if keys.mutex else []
     if left:
+        if busy := _busy(history, keys):
+            return view.inconclusive(f"the end was not awaited: {busy} was still in the hands of a worker")
         count = sum(map(len, keys.queues.values())) + len(set(keys.unacked) | set(keys.index)) + keys.mutex
         why = f"{view.plural(count, 'thing')} left at {view.at(history, keys.event)}: {'; '.join(left)}"
         return Finding("violated", why, count)
     return Finding("holds", f"nothing left at {view.at(history, keys.event)} in {len(keys.queues)} queues", 0)
+
+
+def _busy(history: History, keys: view.Keys) -> str | None:
+    """A task that a living worker had not done when the wait for quiet was given up."""
+    if not history.of("quiet", "fail"):
+        return None
+    at_work = (one for one, events in history.by_task.items() if not view.ending(events))
+    return next((one for one in at_work if held_by_living_worker(history, history.by_task[one], keys.event.t)), None)
 
 
 def exercised(history: History) -> Finding:
