@@ -10,12 +10,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pytest_celery_chaos.errors import ChaosError, ScenarioError
+from pytest_celery_chaos.errors import ChaosError, ScenarioError, StoredRunError
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.engine.plan import Plan
+    from pytest_celery_chaos.history.verdict import Verdict
 
 BAD_INPUT = 2
 
@@ -68,10 +73,11 @@ def run(
     if keep and jobs > 1:
         raise click.UsageError("--keep and -j exclude each other: keep one system at a time")
     chosen = discover(paths)
-    if mistakes := _mistakes(chosen):
+    plans, mistakes = _plans(chosen, server=server, pool=pool)
+    if mistakes:
         raise ScenarioError("\n".join(mistakes.values()))
-    if server is not None:
-        _server_exists(server)
+    if select is None:
+        _servers_exist(plans)
     options = [f"--chaos-server={server}"] if server else []
     options += [f"--chaos-pool={pool}"] if pool else []
     options += ["--chaos-keep"] if keep else []
@@ -86,18 +92,15 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(folder: Path, as_json: bool) -> None:
     """Judge a stored run again, from its history alone."""
-    from pytest_celery_chaos.checks.judge import judge
-    from pytest_celery_chaos.history.store import load_run
     from pytest_celery_chaos.report.verdict import explain
 
-    stored = load_run(folder)
-    verdict = judge(stored.history, stored.plan)
+    status, verdict = _judged_again(folder)
     if as_json:
-        click.echo(json.dumps({**verdict.to_json(), "status": stored.info.get("status")}, indent=1))
-    else:
-        if stored.info.get("status") != "finished":
-            click.echo(f"the run is {stored.info.get('status')}")
+        click.echo(json.dumps({**verdict.to_json(), "status": status}, indent=1))
+    elif verdict.judgements:
         click.echo(explain(verdict, folder))
+    else:
+        click.echo(f"{verdict.scenario}: {verdict.value}\n  {verdict.why}")
     sys.exit(verdict.exit_code)
 
 
@@ -109,7 +112,7 @@ def lint(paths: Sequence[Path], as_json: bool) -> None:
     from pytest_celery_chaos.scenario.discover import discover
 
     files = discover(paths)
-    failed = _mistakes(files)
+    _, failed = _plans(files)
     if as_json:
         click.echo(json.dumps({"files": len(files), "problems": failed}, indent=1))
     else:
@@ -120,46 +123,75 @@ def lint(paths: Sequence[Path], as_json: bool) -> None:
 
 
 @commands.command()
-def schema() -> None:
+@click.option("--path", "as_path", is_flag=True, help="The path of the file that ships with the package.")
+def schema(as_path: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
+    from pytest_celery_chaos.scenario.schema import FILE
     from pytest_celery_chaos.scenario.schema import schema as build
 
-    click.echo(json.dumps(build(), indent=1))
+    click.echo(str(FILE) if as_path else json.dumps(build(), indent=1))
 
 
-def _mistakes(files: Sequence[Path]) -> dict[str, str]:
-    """What is wrong with each file that has mistakes."""
+def _plans(
+    files: Sequence[Path], *, server: str | None = None, pool: str | None = None
+) -> tuple[list[Plan], dict[str, str]]:
+    """The plans of all *files*, and what is wrong with each file that has mistakes."""
     from pytest_celery_chaos.scenario.compile import plans_of
 
-    found: dict[str, str] = {}
+    plans: list[Plan] = []
+    mistakes: dict[str, str] = {}
     for file in files:
         try:
-            plans_of(file)
+            plans += plans_of(file, server=server, pool=pool)
         except ScenarioError as error:
-            found[str(file)] = str(error)
-    return found
+            mistakes[str(file)] = str(error)
+    return plans, mistakes
 
 
-def _server_exists(name: str) -> None:
-    """Say so before anything is started. Raises UsageError or ServerNotFound."""
+def _servers_exist(plans: Sequence[Plan]) -> None:
+    """Find every server before anything is started. Raises ServerNotFound."""
     from pytest_celery_chaos.brokers.find import find
-    from pytest_celery_chaos.scenario.compile import server_of
 
-    find(**server_of(name))
+    specs = [spec for plan in plans if not plan.skip for spec in (plan.broker, plan.backend) if spec is not None]
+    for server, version, path in dict.fromkeys((spec.server, spec.version, spec.path) for spec in specs):
+        find(server, version, path)
+
+
+def _judged_again(folder: Path) -> tuple[str, Verdict]:
+    """The status of a stored run, and its verdict: of a run that did not come to its end, inconclusive.
+
+    :raises StoredRunError: it is no run, or a damaged one.
+    """
+    from pytest_celery_chaos.checks.judge import judge
+    from pytest_celery_chaos.history.store import load_info, load_run
+    from pytest_celery_chaos.history.verdict import Verdict
+
+    info = load_info(folder)
+    status = str(info.get("status"))
+    if status == "finished":
+        stored = load_run(folder)
+        return status, judge(stored.history, stored.plan)
+    defect = f"the run is {status}" + (f": {info['ended_by']}" if "ended_by" in info else "")
+    try:
+        stored = load_run(folder)
+        verdict = judge(stored.history, stored.plan)
+    except StoredRunError:  # killed before it had written anything that could be judged
+        verdict = Verdict([], str(info.get("scenario") or folder.name), info.get("variant"))
+    return status, replace(verdict, defects=[defect, *verdict.defects])
 
 
 def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
     """Replace this process by pytest: one process fewer, and every signal reaches the one that matters."""
-    environment: dict[str, Any] = dict(os.environ)
-    environment["CELERY_CHAOS_COMMAND"] = "1"
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "--tb=short"]
+    line += [f"--rootdir={Path.cwd()}", "--chaos-command"]
+    sys.stdout.flush()
     if as_json:
         # The answer alone goes to standard output; what pytest has to say goes to standard error.
-        environment["CELERY_CHAOS_JSON_FD"] = str(os.dup(1))
-        os.set_inheritable(int(environment["CELERY_CHAOS_JSON_FD"]), True)
+        answer = os.dup(1)
+        os.set_inheritable(answer, True)
         os.dup2(2, 1)
-    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "--tb=short"]
-    sys.stdout.flush()
-    os.execve(sys.executable, [*line, f"--rootdir={Path.cwd()}", *arguments], environment)
+        line.append(f"--chaos-answer={answer}")
+    os.execv(sys.executable, [*line, *arguments])
 
 
 def main() -> None:

@@ -24,22 +24,24 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
     methods: ``chaos.kill(worker="a", when={"before": "ack", "task": result})``.
     """
     from pytest_celery_chaos.engine.interactive import begin, end
-    from pytest_celery_chaos.plugin import session_of
+    from pytest_celery_chaos.plugin import CHAOS, session_of
 
     marker = request.node.get_closest_marker("chaos")
     config = request.config
+    session = session_of(config)
     started = begin(
-        session_of(config),
+        session,
         title=request.node.nodeid,
         app=config.getini("chaos_app") or "builtin",
         server=config.getoption("--chaos-server") or config.getini("chaos_server") or None,
         pool=config.getoption("--chaos-pool"),
         declared=marker.kwargs if marker else {},
     )
+    request.node.stash[CHAOS] = started
     try:
         yield started
     finally:
-        end(started)
+        end(started, judged=not session.interrupted)
 
 
 @pytest.fixture

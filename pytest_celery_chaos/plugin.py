@@ -6,8 +6,10 @@ without chaos does not need.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,23 +30,20 @@ from pytest_celery_chaos.fixtures import (
 )
 
 if TYPE_CHECKING:
+    from pytest_celery_chaos.engine.chaos import Chaos
     from pytest_celery_chaos.engine.plan import Plan
     from pytest_celery_chaos.engine.session import Session
     from pytest_celery_chaos.history.verdict import Verdict
 
 SUFFIX = ".chaos.yaml"
+#: Exit codes beside pytest's own 0 to 5; the last two are the command's.
 EXIT_INCONCLUSIVE = 6
-#: Set by `celery-chaos run`, whose exit codes are its own: 130 interrupted, 2 for what is not a verdict.
-COMMAND = "CELERY_CHAOS_COMMAND"
-_COMMAND_EXITS: dict[int, int] = {
-    pytest.ExitCode.INTERRUPTED: 130,
-    pytest.ExitCode.INTERNAL_ERROR: 2,
-    pytest.ExitCode.USAGE_ERROR: 2,
-    pytest.ExitCode.NO_TESTS_COLLECTED: 2,
-}
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 SESSION = pytest.StashKey["Session"]()
-ROWS = pytest.StashKey[list[dict[str, Any]]]()
-FAILURES = pytest.StashKey[int]()
+RESULTS = pytest.StashKey["Results"]()
+#: The test's own run, left here by the fixture however it was asked for, to be judged when the test's code is through.
+CHAOS: pytest.StashKey[Chaos] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-pool", metavar="POOL", help="run workers that state no pool on this one")
     group.addoption("--chaos-keep", action="store_true", help="leave the system up afterwards, print its addresses")
     group.addoption("--chaos-times", type=int, default=1, metavar="N", help="run each scenario so many times")
+    # How `celery-chaos run` starts us, and where it wants the result as JSON.
+    group.addoption("--chaos-command", action="store_true", help=argparse.SUPPRESS)
+    group.addoption("--chaos-answer", type=int, metavar="FD", help=argparse.SUPPRESS)
     parser.addini("chaos_app", "the Celery application under test, as `celery -A` takes it: proj.celery:app")
     parser.addini("chaos_server", "the server that scenarios and fixtures use unless they name one: valkey-9.1")
     parser.addini("chaos_runs", "folder that runs are stored in", default=".celery-chaos/runs")
@@ -65,11 +67,25 @@ def pytest_configure(config: pytest.Config) -> None:
         "chaos(broker=…, backend=…, workers=…, config=…, app=…, quiet=…): what the `chaos` fixture starts "
         "for this test; the keys and values are those of a scenario file",
     )
-    config.stash[ROWS] = []
-    config.stash[FAILURES] = 0
+    _check_retention(config)
+    config.stash[RESULTS] = Results(config)
+    config.pluginmanager.register(config.stash[RESULTS], "celery_chaos_results")
     if hasattr(config, "workerinput"):
         # An xdist controller that is killed tells nobody: our keeper watches it, and ends this worker with it.
         os.environ["CELERY_CHAOS_WATCH"] = str(os.getppid())
+
+
+def _check_retention(config: pytest.Config) -> None:
+    rule = str(config.getini("chaos_retention"))
+    if rule.startswith("last:") and rule[5:].isdecimal():
+        return  # spares every run without chaos an import
+    from pytest_celery_chaos.engine.folder import retained
+    from pytest_celery_chaos.errors import UsageError
+
+    try:
+        retained(rule)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -79,7 +95,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.name.endswith(SUFFIX):
+    named = parent.config.getoption("--chaos-command") and parent.session.isinitpath(file_path)
+    if file_path.name.endswith(SUFFIX) or named:  # the command takes a scenario file by any name
         return ScenarioFile.from_parent(parent, path=file_path)
     return None
 
@@ -88,13 +105,13 @@ class ScenarioFile(pytest.File):
     """A scenario file: one item for each of its variants."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        from pytest_celery_chaos.errors import ScenarioError
+        from pytest_celery_chaos.errors import ChaosError
         from pytest_celery_chaos.scenario.compile import plans_of
 
         server = self.config.getoption("--chaos-server") or self.config.getini("chaos_server") or None
         try:
             plans = plans_of(self.path, server=server, pool=self.config.getoption("--chaos-pool"))
-        except ScenarioError as error:
+        except ChaosError as error:
             raise self.CollectError(str(error)) from None
         times = self.config.getoption("--chaos-times")
         for plan in plans:
@@ -117,9 +134,9 @@ class ScenarioItem(pytest.Item):
         if self.plan.skip:
             pytest.skip(self.plan.skip)
         session = session_of(self.config)
-        with progress(self.config):
+        with progress(self.config, session):
             verdict, run = run_plan(self.plan, session)
-        outcome(self, verdict, run.folder.path, kept=run.environment.addresses() if session.keep else ())
+        outcome(self, verdict, run.folder.path, kept=run.kept())
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         from pytest_celery_chaos.errors import ChaosError
@@ -137,9 +154,13 @@ def session_of(config: pytest.Config) -> Session:
     if SESSION not in config.stash:
         from pytest_celery_chaos.engine.session import Session
 
-        store = config.rootpath / config.getini("chaos_runs")
-        config.stash[SESSION] = Session(store, keep=config.getoption("--chaos-keep"))
+        config.stash[SESSION] = Session(store_of(config), keep=config.getoption("--chaos-keep"))
     return config.stash[SESSION]
+
+
+def store_of(config: pytest.Config) -> Path:
+    """The folder that runs are stored in."""
+    return config.rootpath / str(config.getini("chaos_runs"))
 
 
 def outcome(item: pytest.Item, verdict: Verdict, folder: Path, *, kept: Any = ()) -> None:
@@ -159,28 +180,30 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     # A violation is found in the call phase, so that it is a failure of the test and not an error of a teardown;
     # an exception of the test's own comes first.
     result = yield
-    conclude = getattr(item, "funcargs", {}).get("chaos")
-    if conclude is not None:
+    chaos = item.stash.get(CHAOS, None)
+    if chaos is not None:
         from pytest_celery_chaos.fixtures import conclude_chaos
 
-        verdict, folder = conclude_chaos(conclude)
-        outcome(item, verdict, folder)
+        session = session_of(item.config)
+        with progress(item.config, session):
+            verdict, folder = conclude_chaos(chaos)
+        outcome(item, verdict, folder, kept=chaos.run.kept())
     return result
 
 
 class progress:
-    """While a scenario runs at a terminal: what is awaited, and the seconds left, on one line."""
+    """While a run is under way at a terminal: the step, what is awaited, and the seconds left, on one line."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, session: Session) -> None:
         reporter = config.pluginmanager.getplugin("terminalreporter")
         self._writer = getattr(reporter, "_tw", None) if reporter is not None and reporter.isatty else None
+        self._session = session
 
     def __enter__(self) -> None:
         if self._writer is not None:
             from pytest_celery_chaos.system import wait
 
-            writer = self._writer
-            wait.observe(lambda what, left: writer.write(f"\r\x1b[2K  … {what} ({left:.0f} s left)", flush=True))
+            wait.observe(self._show)
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
@@ -189,57 +212,88 @@ class progress:
             wait.observe(None)
             self._writer.write("\r\x1b[2K", flush=True)
 
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    config = _config
-    if config is None or report.when != "call":
-        return
-    rows = [value for key, value in report.user_properties if key == "chaos"]
-    config.stash[ROWS].extend(rows)  # type: ignore[arg-type]
-    if report.failed and not any(not row["as_recorded"] and row["verdict"] == "inconclusive" for row in rows):  # type: ignore[index]
-        config.stash[FAILURES] += 1
+    def _show(self, what: str, left: float) -> None:
+        assert self._writer is not None
+        line = f"  {self._session.doing}: {what} ({left:.0f} s left)"
+        # A line that wraps could not be taken back.
+        self._writer.write(f"\r\x1b[2K{line[: self._writer.fullwidth - 1]}", flush=True)
 
 
-_config: pytest.Config | None = None
+class Results:
+    """What the runs of a session came to: the rows of its table, its exit code, and whether it was interrupted."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.command = bool(config.getoption("--chaos-command"))
+        self.worker = hasattr(config, "workerinput")
+        self.rows: list[dict[str, Any]] = []
+        self.failures = 0
+        self.interrupted = False
+        self.signals = 0
+        if self.command and not self.worker:
+            signal.signal(signal.SIGINT, self._signalled)
+            signal.signal(signal.SIGTERM, self._signalled)
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    global _config
-    _config = session.config
+    def _signalled(self, number: int, frame: object) -> None:
+        """The first Ctrl-C (or TERM) heals and ends the run; a second cuts the healing short; a third is the end.
 
+        Beside healing nothing takes long then, so that the second need not break into it.
+        """
+        self.signals += 1
+        session = self.config.stash.get(SESSION, None)
+        if self.signals == 1 or (self.signals == 2 and session is not None and session.doing == "heal"):
+            raise KeyboardInterrupt
+        if self.signals > 2:
+            os._exit(EXIT_INTERRUPTED)  # the keeper ends everything
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    config = session.config
-    if SESSION in config.stash:
-        config.stash[SESSION].close()
-        from pytest_celery_chaos.engine.folder import retain
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        # Errors of collection, and --maxfail, come as an interruption, too.
+        self.interrupted = not isinstance(excinfo.value, pytest.Session.Interrupted)
+        if SESSION in self.config.stash:
+            self.config.stash[SESSION].interrupted = self.interrupted
 
-        retain(config.stash[SESSION].store, config.getini("chaos_retention"))
-    rows = config.stash[ROWS]
-    inconclusive = any(row["verdict"] == "inconclusive" for row in rows)
-    if exitstatus == pytest.ExitCode.TESTS_FAILED and inconclusive and not config.stash[FAILURES]:
-        session.exitstatus = EXIT_INCONCLUSIVE
-    elif os.environ.get(COMMAND) and not hasattr(config, "workerinput"):
-        session.exitstatus = _COMMAND_EXITS.get(exitstatus, session.exitstatus)
-    if (answer := os.environ.get("CELERY_CHAOS_JSON_FD")) and not hasattr(config, "workerinput"):
-        with os.fdopen(int(answer), "w") as output:
-            output.write(json.dumps({"exit_code": int(session.exitstatus), "runs": rows}, indent=1) + "\n")
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        rows: list[Any] = [value for key, value in report.user_properties if key == "chaos"]
+        if report.when == "call":
+            self.rows.extend(rows)
+        inconclusive = any(not row["as_recorded"] and row["verdict"] == "inconclusive" for row in rows)
+        if report.failed and not (inconclusive and report.when == "call"):
+            self.failures += 1
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if SESSION in self.config.stash:
+            self.config.stash[SESSION].close()
+        if self.worker:
+            return
+        if self.rows:
+            from pytest_celery_chaos.engine.folder import retain
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = config.stash[ROWS]
-    if not rows:
-        return
-    from pytest_celery_chaos.report.terminal import counts, table
+            # By the controller alone, when no run is under way in another process of this session.
+            retain(store_of(self.config), self.config.getini("chaos_retention"))
+        session.exitstatus = self._exit_code(exitstatus)
+        if (answer := self.config.getoption("--chaos-answer")) is not None:
+            with os.fdopen(answer, "w") as output:
+                output.write(json.dumps({"exit_code": int(session.exitstatus), "runs": self.rows}, indent=1) + "\n")
 
-    writer = terminalreporter._tw
-    terminalreporter.section("chaos")
-    terminalreporter.write_line(table(rows, width=max(writer.fullwidth, 100), colour=writer.hasmarkup))
-    terminalreporter.write_line("")
-    terminalreporter.write_line(counts(rows))
-    terminalreporter.write_line(f"runs are stored in {config.rootpath / config.getini('chaos_runs')}")
-    for row in rows:
-        for address in row["kept"]:
-            terminalreporter.write_line(f"still up: {address}")
+    def _exit_code(self, status: int) -> int:
+        inconclusive = any(row["verdict"] == "inconclusive" for row in self.rows)
+        if status == pytest.ExitCode.TESTS_FAILED and inconclusive and not self.failures:
+            return EXIT_INCONCLUSIVE
+        if not self.command or status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return status
+        return EXIT_INTERRUPTED if self.interrupted else EXIT_BAD_INPUT
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.rows:
+            return
+        from pytest_celery_chaos.report.terminal import counts, table
+
+        writer = terminalreporter._tw
+        terminalreporter.section("chaos")
+        terminalreporter.write_line(table(self.rows, width=max(writer.fullwidth, 100), colour=writer.hasmarkup))
+        terminalreporter.write_line("")
+        terminalreporter.write_line(counts(self.rows))
+        terminalreporter.write_line(f"runs are stored in {store_of(self.config)}")
+        for line in {line: None for row in self.rows for line in row["kept"] if not self.interrupted}:
+            terminalreporter.write_line(line)

@@ -216,7 +216,9 @@ class Environment:
         """Our side of the connections on which the worker's process has sent BRPOP."""
         pid = worker.child.pid if worker.child else 0
         events = self._live.read()
-        return {e.attrs.get("address") for e in events if (e.kind, e.source, e.pid) == ("consuming", worker.source, pid)}
+        return {
+            e.attrs.get("address") for e in events if (e.kind, e.source, e.pid) == ("consuming", worker.source, pid)
+        }
 
     def _brpop_pending(self, worker: Worker) -> bool:
         from pytest_celery_chaos.brokers.keys import pending_brpop

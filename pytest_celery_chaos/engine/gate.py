@@ -7,6 +7,7 @@ killed "when started", a no-op task had already run in 14 of 15 tries). What is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -133,6 +134,9 @@ class Gate:
             self._publish()
         for armed in self._armed:
             armed.release()
+        # Without this the thread that accepts would wait for ever, and hold the socket open.
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
     def _publish(self) -> None:

@@ -11,7 +11,7 @@ from pytest_celery_chaos.engine.chaos import Chaos
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.run import Run
 from pytest_celery_chaos.engine.runner import conclude as judge_run
-from pytest_celery_chaos.engine.runner import finish, settle
+from pytest_celery_chaos.engine.runner import failed, finish, settle
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import ChaosError
 from pytest_celery_chaos.history.verdict import Verdict
@@ -48,8 +48,8 @@ def start(plan: Plan, session: Session) -> Chaos:
                 control=run.environment.control,
             )
             chaos.rebound.__enter__()
-    except BaseException:
-        end(chaos)
+    except BaseException as error:
+        end(chaos, judged=isinstance(error, Exception))
         raise
     return chaos
 
@@ -59,16 +59,19 @@ def conclude(chaos: Chaos) -> tuple[Verdict, Path]:
     run = chaos.run
     try:
         settle(run)
-    except ChaosError as error:
-        run.live.emit("error", error=str(error), where=error.where)
+    except Exception as error:
+        failed(run, error)
     _finish(chaos)
     run.plan = replace(run.plan, expect=chaos.expect.expectations)
     run.folder.write("plan.json", run.plan.to_record())
     return judge_run(run, chaos.session), run.folder.path
 
 
-def end(chaos: Chaos) -> None:
-    """End what is still there: a test that failed by itself is not judged, its run stays as it is."""
+def end(chaos: Chaos, *, judged: bool = True) -> None:
+    """End what is still there: the run of a test that failed by itself is inconclusive.
+
+    :param judged: False leaves the run unfinished: it was interrupted.
+    """
     if not chaos.finished:
         run = chaos.run
         try:
@@ -77,7 +80,8 @@ def end(chaos: Chaos) -> None:
             run.live.emit("error", error=f"while healing: {error}")
         run.live.emit("error", error="the test did not come to its end")
         _finish(chaos)
-        judge_run(run, chaos.session)
+        if judged:
+            judge_run(run, chaos.session)
 
 
 def _finish(chaos: Chaos) -> None:

@@ -42,8 +42,9 @@ class Run:
 
     def __init__(self, plan: Plan, session: Session) -> None:
         self.plan = plan
-        self.folder = RunFolder(session.store, plan.scenario, plan.variant)
-        session.keeper.run_begun(self.folder.path)
+        self._session = session
+        self.doing("start")
+        self.folder = RunFolder(session.store, plan.scenario, plan.variant, begun=session.keeper.run_begun)
         self.folder.write("plan.json", plan.to_record())
         temp = session.keeper.temp_folder()
         self.live = Live(self.folder.ledgers)
@@ -58,6 +59,17 @@ class Run:
         self._timers: list[threading.Timer] = []
         self._current = threading.local()
         self._done: dict[str, float] = {}
+
+    def doing(self, what: str) -> None:
+        """Say what is being done, for the progress line."""
+        self._session.doing = what
+
+    def kept(self) -> Sequence[str]:
+        """What is left up on purpose (``--chaos-keep``), how to reach it and how to end it, as lines of text."""
+        if not self._session.keep:
+            return []
+        addresses = [f"still up: {address}" for address in self.environment.addresses()]
+        return [*addresses, f"to end all that is still up: kill {self._session.keeper.pid}"]
 
     # -- what verbs use -------------------------------------------------------------------------------------------
 
@@ -169,6 +181,7 @@ class Run:
 
         :raises ChaosError: the step failed; a failure of an armed step is in the history, which judges it.
         """
+        self.doing(f"step {step.index}: {step.verb}" + (f" {step.name}" if step.name else ""))
         if step.when is None:
             return self._carry_out(step, None)
         if step.when.delay is not None:
@@ -211,9 +224,7 @@ class Run:
     def _arm(self, step: Step, moment: Moment) -> None:
         pattern = pattern_of(moment, self.prefix_of, self._labels)
         deadline = moment.timeout or HOLD_DEADLINE
-        armed = self.gate.arm(
-            pattern, lambda held, event: self._react(step, held), nth=moment.nth, deadline=deadline
-        )
+        armed = self.gate.arm(pattern, lambda held, event: self._react(step, held), nth=moment.nth, deadline=deadline)
         self._armed.append((armed, step))
         self.live.emit("armed", rule=armed.number, moment=describe(moment), verb=step.verb, index=step.index)
 
@@ -278,7 +289,9 @@ class Run:
             broken.heal()
         except Exception as error:
             self.live.emit("heal", "fail", error=str(error), **what)
-            raise
+            if isinstance(error, ChaosError):
+                raise
+            raise UsageError(f"heal {broken.step.verb}: {type(error).__name__}: {error}") from error
         self.live.emit("heal", "ok", **what)
 
     def _timer(self, delay: float, action: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import traceback
 
 from pytest_celery_chaos.brokers.keys import empty
 from pytest_celery_chaos.checks.judge import judge
@@ -15,6 +16,9 @@ from pytest_celery_chaos.errors import ChaosError, WaitExpired
 from pytest_celery_chaos.history.store import write_history
 from pytest_celery_chaos.history.verdict import Verdict
 from pytest_celery_chaos.system.wait import until
+
+#: What a run is doing after an error or a Ctrl-C, before its processes are ended.
+HEALING = "heal"
 
 
 def run_plan(plan: Plan, session: Session) -> tuple[Verdict, Run]:
@@ -29,8 +33,8 @@ def run_plan(plan: Plan, session: Session) -> tuple[Verdict, Run]:
             for step in plan.steps:
                 run.perform(step)
             settle(run)
-        except ChaosError as error:
-            run.live.emit("error", error=str(error), where=error.where)
+        except Exception as error:
+            failed(run, error)
             _heal_anyway(run)
     except BaseException as error:
         run.live.emit("error", error=f"interrupted: {type(error).__name__}")
@@ -41,8 +45,20 @@ def run_plan(plan: Plan, session: Session) -> tuple[Verdict, Run]:
     return conclude(run, session), run
 
 
+def failed(run: Run, error: Exception) -> None:
+    """Write down what has ended the steps before their time; an error that is not ours with all that is known of it."""
+    if isinstance(error, ChaosError):
+        run.live.emit("error", error=str(error), where=error.where)
+        return
+    log = run.folder.path / "logs" / "harness.log"
+    with log.open("a", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    run.live.emit("error", error=f"{type(error).__name__}: {error} (more in logs/harness.log)")
+
+
 def settle(run: Run) -> None:
     """After the last step: heal what is broken, then wait for quiet, or observe for as long as the plan says."""
+    run.doing("the end")
     if run.plan.observe is not None:
         # The time itself is what is asked for: a loop, or a held ETA, never falls quiet.
         threading.Event().wait(run.plan.observe)
@@ -62,12 +78,14 @@ def finish(run: Run, session: Session) -> None:
     if not session.keep:
         run.environment.end()
     run.live.emit("end")
+    if not session.keep:
+        session.keeper.remove_folder(run.environment.control)
 
 
 def conclude(run: Run, session: Session) -> Verdict:
     """Merge the ledgers into the stored history, judge it, and store the verdict."""
     run.live.close()
-    verdict = judge(write_history(run.folder.path), run.plan.to_record())
+    verdict = judge(write_history(run.folder.path, keep_ledgers=session.keep), run.plan.to_record())
     run.folder.finish(verdict.to_json())
     session.keeper.run_ended(run.folder.path)
     return verdict
@@ -133,6 +151,7 @@ def _nothing_under_way(run: Run, position: int) -> str:
 
 
 def _heal_anyway(run: Run) -> None:
+    run.doing(HEALING)
     try:
         run.heal()
     except ChaosError as error:

@@ -24,6 +24,10 @@ class Session:
 
     def __init__(self, store: Path, *, keep: bool = False) -> None:
         self.store, self.keep = store, keep
+        #: What the run under way is doing, for the progress line.
+        self.doing = ""
+        #: Set when the user has interrupted the session: what has not been judged is not judged any more.
+        self.interrupted = False
 
     @cached_property
     def keeper(self) -> Keeper:
@@ -33,6 +37,11 @@ class Session:
         return Keeper(watch=watch)
 
     def close(self) -> None:
-        """End everything. Safe to call twice."""
-        if "keeper" in self.__dict__:
+        """End everything, unless it is to be kept and nobody has interrupted. Safe to call twice."""
+        if "keeper" not in self.__dict__:
+            return
+        if self.keep and not self.interrupted:
+            self.keeper.stay()
+            self.keep = False
+        else:
             self.keeper.close()

@@ -38,7 +38,15 @@ def load_run(folder: Path | str) -> StoredRun:
     :raises StoredRunError: if it is not one, or a file of it cannot be read.
     """
     folder = Path(folder)
-    return StoredRun(folder, _object(folder / RUN), _object(folder / PLAN), load_history(folder))
+    return StoredRun(folder, load_info(folder), _object(folder / PLAN), load_history(folder))
+
+
+def load_info(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says of a run, also of one that was killed before it had written more.
+
+    :raises StoredRunError: if it is not the folder of a run.
+    """
+    return _object(folder / RUN)
 
 
 def load_history(path: Path) -> History:
@@ -106,12 +114,13 @@ def _parse_header(line: bytes, path: Path) -> Header:
     return Header(str(record.get("run", "")), monotonic, realtime, torn, broken)
 
 
-def write_history(folder: Path, header: Header | None = None) -> History:
+def write_history(folder: Path, header: Header | None = None, *, keep_ledgers: bool = False) -> History:
     """Merge the ledgers of a run's folder into its ``history.ndjson``, and remove them. Returns the history.
 
     The file appears whole or not at all: whoever is killed here leaves the ledgers.
 
     :param header: None: made from the first hello.
+    :param keep_ledgers: leave the ledgers: their processes live on and write on.
     """
     with uncollected():
         events, made = read_ledgers(folder / LEDGERS)
@@ -122,6 +131,8 @@ def write_history(folder: Path, header: Header | None = None) -> History:
     with part.open("w", encoding="utf-8") as file:
         file.writelines(_lines(history))
     part.replace(folder / HISTORY)
+    if keep_ledgers:
+        return history
     for ledger in (folder / LEDGERS).glob("*.ndjson"):
         ledger.unlink()
     (folder / LEDGERS).rmdir()
