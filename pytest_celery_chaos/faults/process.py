@@ -61,6 +61,8 @@ def stop(
 
     Heals by starting it again.
 
+    :param worker: the worker, by name.
+    :param broker: the server, by name, instead of a worker.
     :param how: of a worker: ``warm`` is SIGTERM, ``cold`` and ``soft`` are SIGQUIT (which of the two it is, the
         worker's ``worker_soft_shutdown_timeout`` decides), ``kill`` is SIGKILL at once. A broker gets SIGTERM.
     :param grace: seconds until SIGKILL.
@@ -91,6 +93,8 @@ def stop(
 def start(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None = None, ready: bool = True) -> None:
     """Start a worker or a broker that is not running, and wait until it is ready.
 
+    :param worker: the worker, by name.
+    :param broker: the server, by name, instead of a worker.
     :param ready: False goes on at once, for a worker that cannot become ready (its broker is away).
     :raises StartFailed: it ended, or was not ready in time.
     """
@@ -112,8 +116,11 @@ def restart(
 ) -> None:
     """Stop a worker or a broker and start it again; a broker comes back on its port.
 
+    :param worker: the worker, by name.
+    :param broker: the server, by name, instead of a worker.
     :param how: as in ``stop``; default ``warm`` for a worker, ``kill`` for a broker.
     :param data: of a broker: ``keep`` starts it on the files that it left, ``lose`` on an empty folder.
+    :param grace: as in ``stop``.
     """
     if worker is not None and broker is None:
         stop(run, worker=worker, how=how or "warm", grace=grace)
@@ -127,7 +134,11 @@ def restart(
 
 
 def pause(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None = None) -> Heal | None:
-    """Freeze a worker or a broker with SIGSTOP: its sockets stay open and nobody answers. Heals with SIGCONT."""
+    """Freeze a worker or a broker with SIGSTOP: its sockets stay open and nobody answers. Heals with SIGCONT.
+
+    :param worker: the worker, by name.
+    :param broker: the server, by name, instead of a worker.
+    """
     if worker is not None and broker is None:
         victim = run.worker(worker)
         victim.kill(signals.SIGSTOP, ending=False)
@@ -138,7 +149,11 @@ def pause(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None
 
 
 def resume(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None = None) -> None:
-    """Let a paused worker or broker go on (SIGCONT)."""
+    """Let a paused worker or broker go on (SIGCONT).
+
+    :param worker: the worker, by name.
+    :param broker: the server, by name, instead of a worker.
+    """
     if worker is not None and broker is None:
         run.worker(worker).kill(signals.SIGCONT, ending=False)
     else:

@@ -25,22 +25,28 @@ def table(rows: Iterable[Mapping[str, Any]], *, width: int, colour: bool) -> str
     for row in rows:
         as_recorded = row["as_recorded"]
         verdict = Text(row["verdict"], style=_COLOURS.get(row["verdict"], "") if as_recorded else "bold red")
-        scenario = row["scenario"] + (f" [{row['variant']}]" if row["variant"] else "")
         grid.add_row(
-            Text(scenario), verdict, row["expected"], row["server"], f"{row['seconds']:.1f}", Text(row["why"])
+            Text(short_name(row)), verdict, row["expected"], row["server"], f"{row['seconds']:.1f}", Text(row["why"])
         )
     target = StringIO()
     Console(file=target, width=width, force_terminal=colour, no_color=not colour, highlight=False).print(grid)
     return target.getvalue().rstrip("\n")
 
 
+def short_name(row: Mapping[str, Any]) -> str:
+    """``delivery/killed-after-pop [variant]``: a file by its folder and name, a test by its own."""
+    file = row.get("file")
+    name = "/".join(file.removesuffix(".chaos.yaml").split("/")[-2:]) if file else row["scenario"]
+    return f"{name} [{row['variant']}]" if row["variant"] else str(name)
+
+
 _COLUMNS: Mapping[str, dict[str, Any]] = {
-    "scenario": {"ratio": 4},
+    "scenario": {"ratio": 5},
     "verdict": {"no_wrap": True},
     "expected": {"no_wrap": True},
     "server": {"no_wrap": True},
     "seconds": {"justify": "right", "no_wrap": True},
-    "why": {"ratio": 5},
+    "why": {"ratio": 7},
 }
 
 

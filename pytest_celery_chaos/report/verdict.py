@@ -21,6 +21,7 @@ def row(folder: Path, node: str = "", kept: Sequence[str] = ()) -> dict[str, Any
     hazards = any(judgement["hazard"] for judgement in verdict["judgements"])
     return {
         "scenario": verdict["scenario"],
+        "file": run.plan.get("file"),
         "variant": verdict["variant"],
         "verdict": verdict["value"],
         "as_recorded": verdict["as_recorded"],

@@ -18,7 +18,9 @@ def revoke(
 
     It returns when the command has been published, not when workers know it: wait for ``at: revoke`` of a worker.
 
+    :param task: what is revoked: every message that it stands for.
     :param terminate: end the task if it runs, with *signal*.
+    :param signal: sent to the pool process that runs it.
     :param timeout: seconds.
     :raises UsageError: nothing of that name has been published yet.
     """

@@ -41,11 +41,24 @@ def send(
     A publish that fails, or whose outcome nobody knows, does not fail the step: it is in the history.
 
     :param task: the task's name; a built-in one (sleep, add, count, fail, retry, blob, kill_worker) or the app's.
+    :param args: the task's positional arguments.
+    :param kwargs: the task's keyword arguments.
     :param times: how many messages.
     :param rate: at most so many a second.
     :param countdown: seconds until it may run (``eta``).
     :param expires: seconds after which a worker discards it.
+    :param queue: the queue, instead of where the task is routed.
+    :param exchange: the exchange, by name.
+    :param routing_key: the routing key.
+    :param priority: 0 to 9; on Redis 0 is consumed first.
+    :param serializer: json, pickle, yaml, msgpack.
+    :param compression: zlib, bzip2 …
+    :param headers: further headers of the message.
+    :param time_limit: seconds after which the pool process that runs it is killed.
+    :param soft_time_limit: seconds after which SoftTimeLimitExceeded is raised in it.
+    :param ignore_result: whether its result is not stored.
     :param retry: whether the publish itself is tried again (``retry_policy`` says how).
+    :param retry_policy: ``max_retries``, ``interval_start``, ``interval_step``, ``interval_max`` of the publish.
     :param options: any further option of ``apply_async``.
     :param timeout: seconds; a publish that blocks longer is left to itself, its outcome unknown.
     """

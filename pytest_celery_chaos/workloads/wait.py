@@ -23,7 +23,11 @@ def wait(
 ) -> None:
     """Wait until a moment has come; one that is in the history already will do. Nobody is held at it.
 
-    :param at: an event; *before* or *after*: a point of the protocol. Exactly one of the three.
+    :param at: an event of the history. Exactly one of *at*, *before* and *after*.
+    :param before: a point of the protocol that has been reached.
+    :param after: a point that has been passed.
+    :param task: only for this task.
+    :param worker: only in this worker.
     :param nth: the n-th such event, counted from the beginning of the run.
     :param timeout: seconds; after them the run is inconclusive.
     """
@@ -31,5 +35,8 @@ def wait(
 
 
 def heal(run: Run, *, what: FaultRef = "all") -> None:
-    """Heal the fault of the step called *what*, or ``all`` of them, the newest first."""
+    """Heal the fault of the step called *what*, or ``all`` of them, the newest first.
+
+    :param what: the name of the step, or ``all``.
+    """
     run.heal(None if what == "all" else what)
