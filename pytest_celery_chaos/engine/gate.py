@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from pytest_celery_chaos.history.event import Event
 
 PAGE: Final = 65536
 _HEAD: Final = struct.Struct("<QI")
+#: Seconds that we wait longer than a held process does: that its deadline has passed is for the process to say.
+_LATER: Final = 5.0
 
 
 @dataclass
@@ -42,10 +45,12 @@ class Armed:
     keep: bool = False
     seen: int = 0
     fired: bool = False
+    _acted: threading.Event = field(default_factory=threading.Event)
     _go: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
         """Let the held process go on now, before the action has ended or instead of keeping it."""
+        self._acted.set()
         self._go.set()
 
     def take(self, event: Event) -> bool:
@@ -68,7 +73,8 @@ class Gate:
         self._emit = emit
         self._armed: list[Armed] = []
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._idle = threading.Condition(self._lock)
+        self._acting = 0
         self._closed = False
         handle = os.open(folder / "control", os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(handle, PAGE)
@@ -111,8 +117,9 @@ class Gate:
         """Tell of an event that the harness wrote itself: nobody can be held there, the action runs at once."""
         with self._lock:
             due = [armed for armed in self._armed if armed.take(event)]
+            self._acting += len(due)
         for armed in due:
-            self._start(lambda armed=armed: armed.action(armed, event), "chaos-react")  # type: ignore[misc]
+            self._start(lambda armed=armed: self._act(armed, event), "chaos-react")  # type: ignore[misc]
 
     def unreached(self) -> Sequence[Armed]:
         """What was armed and never came."""
@@ -120,10 +127,12 @@ class Gate:
             return [armed for armed in self._armed if not armed.fired]
 
     def settle(self, timeout: float) -> bool:
-        """Wait for actions that are under way; False if one is still at it after *timeout* seconds."""
-        for thread in list(self._threads):
-            thread.join(timeout)
-        return not any(thread.is_alive() for thread in self._threads)
+        """Wait for actions that are under way; False if one is still at it after *timeout* seconds.
+
+        Not for processes that are kept waiting afterwards: those are healed.
+        """
+        with self._idle:
+            return self._idle.wait_for(lambda: self._acting == 0, timeout)
 
     def close(self) -> None:
         """Release everybody and hold nobody any more."""
@@ -160,9 +169,7 @@ class Gate:
             self._start(lambda c=connection: self._serve(c), "chaos-held")  # type: ignore[misc]
 
     def _start(self, work: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        threading.Thread(target=work, name=name, daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         """One held process: find what is due here, do it, let the process go on."""
@@ -175,6 +182,7 @@ class Gate:
             with self._lock:
                 due = [a for a in self._armed if a.number in message["rules"] and a.take(event)]
                 if due:
+                    self._acting += len(due)
                     self._publish()
             if due:
                 self._hold(due, event)
@@ -185,17 +193,24 @@ class Gate:
 
     def _hold(self, due: Sequence[Armed], event: Event) -> None:
         self._emit("held", task=event.task, rules=[a.number for a in due], event=event.kind, source_of=event.source)
+        ends = time.monotonic() + max(armed.deadline for armed in due) + _LATER
         for armed in due:
             # The action may release its process early (a warm stop waits for an exit that a held process cannot make).
             self._start(lambda armed=armed: self._act(armed, event), "chaos-act")  # type: ignore[misc]
-            armed._go.wait(armed.deadline)
+            armed._acted.wait(ends - time.monotonic())
+        for armed in due:
+            armed._go.wait(ends - time.monotonic())
 
     def _act(self, armed: Armed, event: Event) -> None:
         try:
             armed.action(armed, event)
         finally:
+            armed._acted.set()
             if not armed.keep:
                 armed.release()
+            with self._idle:
+                self._acting -= 1
+                self._idle.notify_all()
 
 
 def _line(connection: socket.socket) -> bytes:

@@ -39,10 +39,11 @@ def kill(
     number, name = _signal(signal)
     if worker is not None and broker is None:
         victim = run.worker(worker)
+        child = victim.child  # whoever waits for its end may start the worker again before we come to look
         victim.kill(number, target=target, ending=name in _ENDING)
         run.let_go()
-        if name == "KILL" and target != "child":
-            _await_end(victim)
+        if name == "KILL" and target != "child" and child is not None:
+            child.wait(_GONE_WITHIN)
         return (lambda: _revive(run, victim)) if name in _ENDING and target != "child" else None
     server = _server(run, worker, broker)
     server.kill(number)
@@ -70,15 +71,15 @@ def stop(
     """
     if worker is not None and broker is None:
         victim = run.worker(worker)
+        child = victim.child
         victim.kill(STOP_SIGNALS[how], target="group" if how == "kill" else "main")
         run.let_go()
-        child = victim.child
         assert child is not None
         try:
             child.wait(grace)
         except WaitExpired:
-            victim.kill(signals.SIGKILL)
-            _await_end(victim)
+            child.signal(signals.SIGKILL, group=True)
+            child.wait(_GONE_WITHIN)
         # Children that outlive a main process (prefork after a cold shutdown) are not part of a stopped worker.
         child.signal(signals.SIGKILL, group=True)
         return lambda: _revive(run, victim)
@@ -172,11 +173,6 @@ def _signal(name: str) -> tuple[int, str]:
         return signals.Signals[f"SIG{short}"], short
     except KeyError:
         raise UsageError(f"no signal is called {name!r}", hint="KILL, TERM, QUIT, INT, HUP, USR1, STOP …") from None
-
-
-def _await_end(victim: Worker) -> None:
-    assert victim.child is not None
-    victim.child.wait(_GONE_WITHIN)
 
 
 def _revive(run: Run, victim: Worker) -> None:

@@ -1,4 +1,4 @@
-"""Bugs planted in real workers: the same plan holds without the bug, and with it the right check names the right task."""
+"""Bugs planted in real workers: the plan holds without the bug, and with it the right check names the right task."""
 
 from __future__ import annotations
 
