@@ -191,6 +191,7 @@ def test_a_daemon_that_closes_all_files_does_not_get_events_into_its_own(tmp_pat
 
 def test_long_strings_are_cut_and_odd_values_do_no_harm(tmp_path: Path) -> None:
     assert len(clip("x" * 1000)) == LONGEST
+    assert clip("-b redis://me:s3cret@host/0") == "-b redis://me:***@host/0"
     ledger = Ledger(str(tmp_path), "worker:a")
     ledger.write("started", None, "x", {"odd": object(), "surrogate": "\udc80", "newline": "a\nb"})
     (event,) = lines(ledger.path)

@@ -131,6 +131,7 @@ def test_a_publish_that_nobody_takes_says_so(lab: Lab, version: str) -> None:
 def test_results_and_remote_control_of_a_client(lab: Lab, version: str) -> None:
     worker = lab.worker(version, "solo")
     code = (
+        "import faulthandler; faulthandler.dump_traceback_later(15, exit=True)\n"
         "from celery_chaos_tasks import app, add, fail\n"
         "r = app.send_task('add', (1, 2), task_id='good'); r.get(timeout=10)\n"
         "r = app.send_task('fail', task_id='bad')\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Any, cast
 
 
 def message_task(message: Any) -> tuple[str | None, str | None]:
@@ -28,7 +30,12 @@ def message_attrs(message: Any) -> dict[str, Any]:
 
 def is_redis(channel: Any) -> bool:
     """Whether a kombu channel is that of the Redis transport, or of one that is made from it."""
-    return any(cls.__module__ == "kombu.transport.redis" and cls.__name__ == "Channel" for cls in type(channel).__mro__)
+    return _is_redis(cast("Hashable", type(channel)))
+
+
+@lru_cache(maxsize=64)
+def _is_redis(kind: Any) -> bool:
+    return any(cls.__module__ == "kombu.transport.redis" and cls.__name__ == "Channel" for cls in kind.__mro__)
 
 
 def failure(error: BaseException) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from . import overlay
+from .ledger import redact
 from .patches import version_of
 from .record import versions
-
-_PASSWORD = re.compile(r"(?P<scheme>[a-z0-9+]+://)(?P<user>[^:/@\s]*):(?P<secret>[^@/\s]+)@", re.IGNORECASE)
 
 SETTINGS = (
     "task_acks_late",
@@ -51,11 +49,6 @@ _WORKER = {
 }
 #: kombu before 5.7 sweeps at this pace, whatever the transport options say.
 _FIXED_SWEEP = {"unacked_restore_interval": 10, "unacked_restore_throttle": 10}
-
-
-def redact(text: Any) -> Any:
-    """*text* with the password of every URL replaced by ``***``."""
-    return _PASSWORD.sub(r"\g<scheme>\g<user>:***@", text) if isinstance(text, str) else text
 
 
 def report(consumer: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from _thread import RLock  # gevent does not replace this one
 from time import monotonic_ns
 from typing import Any
@@ -18,10 +19,22 @@ LONGEST = 200
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
 
 
+_PASSWORD = re.compile(r"(?P<scheme>[a-z0-9+]+://)(?P<user>[^:/@\s]*):(?P<secret>[^@/\s]+)@", re.IGNORECASE)
+
+
+def redact(text: Any) -> Any:
+    """*text* with the password of every URL replaced by ``***``; what is no string stays."""
+    if isinstance(text, str) and "://" in text:
+        return _PASSWORD.sub(r"\g<scheme>\g<user>:***@", text)
+    return text
+
+
 def clip(value: Any) -> Any:
-    """*value*, cut if it is a long string."""
-    if isinstance(value, str) and len(value) > LONGEST:
-        return value[: LONGEST - 1] + "…"
+    """*value*, cut if it is a long string, and without passwords."""
+    if isinstance(value, str):
+        value = redact(value)
+        if len(value) > LONGEST:
+            return value[: LONGEST - 1] + "…"
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .gate import Gate
@@ -172,34 +172,24 @@ def emit(
         attrs["ids"] = list(ids[:MOST_IDS])
         if len(ids) > MOST_IDS:
             attrs["ids_in_all"] = len(ids)
-    _guarded(lambda: _write_and_hold(recorder, kind, phase, task, ids, holds, attrs))
-
-
-def _write_and_hold(
-    recorder: Recorder,
-    kind: str,
-    phase: str | None,
-    task: str | None,
-    ids: Sequence[str],
-    holds: bool,
-    attrs: dict[str, Any],
-) -> None:
-    record = recorder.write(kind, phase, task, **attrs)
-    if holds:
-        recorder.hold(kind, phase, task, ids, record)
+    try:
+        record = recorder.write(kind, phase, task, **attrs)
+        if holds:
+            recorder.hold(kind, phase, task, ids, record)
+    except Exception as error:
+        _complain(recorder, error)
 
 
 def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
     """Wait if armed, at an event that is never written (``pop``: there is one every second)."""
     recorder = _recorder
     if recorder is not None:
-        _guarded(lambda: recorder.hold(kind, phase, task, (), None))
+        try:
+            recorder.hold(kind, phase, task, (), None)
+        except Exception as error:
+            _complain(recorder, error)
 
 
-def _guarded(step: Callable[[], None]) -> None:
-    try:
-        step()
-    except Exception as error:  # the recorded code must never see an error of the recorder's
-        recorder = _recorder
-        if recorder is not None:
-            recorder.write("hook_failed", hook="emit", error=repr(error))
+def _complain(recorder: Recorder, error: Exception) -> None:
+    """The recorded code must never see an error of the recorder's; the history does."""
+    recorder.write("hook_failed", hook="emit", error=repr(error))
