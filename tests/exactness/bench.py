@@ -177,9 +177,13 @@ class Bench:
         return [f"{e.kind}:{e.phase}" if e.phase else e.kind for e in events]
 
     def close(self) -> History:
-        """End everything; returns the whole history."""
+        """End everything; returns the whole history, in which every event must be that was read while it happened."""
         finish(self.run, self.session)
+        read = list(self.run.live.read())
         self.run.live.close()
         history = write_history(self.run.folder.path)
         self.session.close()
+        there = {(e.source, e.pid, e.n, e.t) for e in history.events}
+        gone = [e for e in read if (e.source, e.pid, e.n, e.t) not in there]
+        assert not gone, f"{len(gone)} events were read and are not in the history: {gone[:3]}"
         return history
