@@ -133,10 +133,10 @@ def test_results_and_remote_control_of_a_client(lab: Lab, version: str) -> None:
     code = (
         "import faulthandler; faulthandler.dump_traceback_later(15, exit=True)\n"
         "from celery_chaos_tasks import app, add, fail\n"
+        "try: app.AsyncResult('never').get(timeout=0.1)\nexcept Exception: pass\n"
         "r = app.send_task('add', (1, 2), task_id='good'); r.get(timeout=10)\n"
         "r = app.send_task('fail', task_id='bad')\n"
         "try: r.get(timeout=10)\nexcept RuntimeError: pass\n"
-        "try: app.AsyncResult('never').get(timeout=0.1)\nexcept Exception: pass\n"
         "app.control.revoke(['x', 'y'])\n"
         "print(app.control.ping(timeout=0.5))\n"
     )
