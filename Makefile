@@ -12,7 +12,7 @@ demo: $(VENV)/.installed servers
 	$(BIN)/celery-chaos run scenarios -j 2
 
 test: $(VENV)/.installed-dev servers
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests scenarios -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

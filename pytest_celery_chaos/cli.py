@@ -182,7 +182,7 @@ def _judged_again(folder: Path) -> tuple[str, Verdict]:
 
 def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
     """Replace this process by pytest: one process fewer, and every signal reaches the one that matters."""
-    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "--tb=short"]
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "-rN", "--tb=short"]
     line += [f"--rootdir={Path.cwd()}", "--chaos-command"]
     sys.stdout.flush()
     if as_json:

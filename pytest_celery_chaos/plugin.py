@@ -291,7 +291,7 @@ class Results:
 
         writer = terminalreporter._tw
         terminalreporter.section("chaos")
-        terminalreporter.write_line(table(self.rows, width=max(writer.fullwidth, 100), colour=writer.hasmarkup))
+        terminalreporter.write_line(table(self.rows, width=max(writer.fullwidth, 120), colour=writer.hasmarkup))
         terminalreporter.write_line("")
         terminalreporter.write_line(counts(self.rows))
         terminalreporter.write_line(f"runs are stored in {store_of(self.config)}")

@@ -175,16 +175,19 @@ class Environment:
         brokers = [f"{name}: {b.server} {b.version} on 127.0.0.1:{b.port}" for name, b in self.brokers.items()]
         return brokers + [f"worker {w.name}: pid {w.pid}" for w in self.workers.values() if w.alive]
 
-    def end(self) -> None:
-        """End every process of the run, in no order: what can be learnt from it has been learnt."""
+    def end_workers(self) -> None:
+        """End every process but the servers, at once: what can be learnt from them has been learnt."""
         for worker in self.workers.values():
             worker.asked_to_end = True
-        for connection in self._connections.values():
-            connection.close()
         if self.client is not None:
             self.client.close()
-        # Servers last, and by their own hand: so each knows that its end was asked for.
         self._keeper.end_all(spare=[server.child for server in self.brokers.values() if server.child is not None])
+
+    def end(self) -> None:
+        """End every process of the run. Servers last, and by their own hand: each knows that its end was asked for."""
+        self.end_workers()
+        for connection in self._connections.values():
+            connection.close()
         for server in self.brokers.values():
             server.close()
 

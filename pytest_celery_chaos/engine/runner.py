@@ -65,7 +65,6 @@ def settle(run: Run) -> None:
         run.live.emit("observed", seconds=run.plan.observe)
         run.unreached()
         run.heal()
-        run.look("end")
         return
     _await_moments(run)
     run.heal()
@@ -75,6 +74,11 @@ def settle(run: Run) -> None:
 def finish(run: Run, session: Session) -> None:
     """Release whoever is held, and end every process of the run, unless the session keeps them."""
     run.release_all()
+    if not session.keep:
+        run.environment.end_workers()
+    if run.live.find(lambda event: event.kind == "observed"):
+        # Looked at only now: what still ran then would be in doubt, neither ended nor in any key.
+        run.look("end")
     if not session.keep:
         run.environment.end()
     run.live.emit("end")

@@ -41,12 +41,12 @@ def short_name(row: Mapping[str, Any]) -> str:
 
 
 _COLUMNS: Mapping[str, dict[str, Any]] = {
-    "scenario": {"ratio": 5},
+    "scenario": {"no_wrap": True},
     "verdict": {"no_wrap": True},
     "expected": {"no_wrap": True},
     "server": {"no_wrap": True},
     "seconds": {"justify": "right", "no_wrap": True},
-    "why": {"ratio": 7},
+    "why": {"ratio": 1},
 }
 
 

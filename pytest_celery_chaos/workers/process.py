@@ -30,7 +30,10 @@ def recorded_environment(
     The caller's PYTHONPATH is kept behind ours, and the current folder behind both, so that ``-A proj`` is found
     as it is on the user's own command line.
     """
-    environment = {**os.environ, **extra}
+    # A pool process that is killed leaves billiard's folder (pymp-…): here it goes with the run's own.
+    temp = control / "tmp"
+    temp.mkdir(exist_ok=True)
+    environment = {**os.environ, "TMPDIR": str(temp), **extra}
     path = [str(INSIDE), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), str(Path.cwd())]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     environment["CELERY_CHAOS_LEDGERS"] = str(ledgers)

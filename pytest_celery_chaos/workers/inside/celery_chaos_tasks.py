@@ -1,4 +1,4 @@
-"""The built-in application: tasks to break things around. It runs on any Celery from 5.3 on, and imports nothing of ours.
+"""The built-in application: tasks to break things around, for any Celery from 5.3 on. It imports nothing of ours.
 
 Its broker is nobody's: every address is laid over by the environment that it runs in.
 """
