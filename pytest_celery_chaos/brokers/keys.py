@@ -109,6 +109,15 @@ def pending_brpop(client: Redis) -> list[str]:
     return [each["addr"] for each in clients if each.get("cmd") == "brpop" and "b" in each.get("flags", "")]
 
 
+def subscribers(client: Redis) -> int:
+    """How many connections listen to channels by pattern (CLIENT LIST): workers that can hear remote control.
+
+    Pub/sub keeps nothing: a ``revoke`` published before its worker has subscribed is heard by nobody.
+    """
+    clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
+    return sum(each.get("psub", "0") != "0" for each in clients)
+
+
 def _results(backend: Redis, ids: Iterable[str] | None, prefix: str) -> dict[str, str]:
     begin = f"{prefix}{RESULT}"
     if ids is None:

@@ -7,6 +7,7 @@ of its own; the recorder inside writes down what really happened.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -74,6 +75,20 @@ class Orders:
             return {"error": type(error).__name__}
 
 
+def import_ahead(app: Celery) -> None:
+    """Import now what Celery imports at the first publish (transport, result backend: most of its time), unconnected.
+
+    It happens beside the workers' start, so that the first ``send`` of a scenario need not wait for it.
+    """
+    from celery.app.backends import by_url
+
+    with contextlib.suppress(Exception):  # what is wrong is for the publish to say, in the history
+        app.finalize()
+        app.connection_for_write().get_transport_cls()
+        by_url(app.conf.result_backend or app.backend_cls, app.loader)
+        "localhost".encode("idna")  # imports the codec that every connect by a host's name asks for
+
+
 def serve(path: str, orders: Orders) -> None:
     """Take orders until the harness hangs up."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,7 +113,9 @@ def main() -> None:
     path, target = sys.argv[1:]
     from celery.app.utils import find_app
 
-    serve(path, Orders(find_app(target)))
+    app = find_app(target)
+    import_ahead(app)
+    serve(path, Orders(app))
     # Results that were never read must not hold up the exit with a dead broker: leave without finalizers.
     os._exit(0)
 

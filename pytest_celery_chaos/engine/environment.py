@@ -88,6 +88,8 @@ class Environment:
         first = [worker for worker in self.workers.values() if worker.spec.start]
         for worker in first:
             worker.start()
+        # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
+        self.redis("main", 0)
         for worker in first:
             self.await_ready(worker)
         self.client.await_ready(START_TIMEOUT)
@@ -137,7 +139,7 @@ class Environment:
             self.await_ready(worker)
 
     def await_ready(self, worker: Worker) -> Event:
-        """Wait until the worker says ready, its BRPOP is pending, and its settings are those asked for."""
+        """Wait until the worker says ready, hears both messages and commands, and has the settings asked for."""
         pid = worker.pid
         ready = until(
             lambda: self._event(worker, "ready", pid),
@@ -153,8 +155,8 @@ class Environment:
                 hint="the application sets it where nothing can be laid over it; change it there",
             )
         until(
-            lambda: self._event(worker, "consuming", pid) and self._brpop_pending(worker),
-            what=f"worker {worker.name} to wait for messages (BRPOP)",
+            lambda: self._event(worker, "consuming", pid) and self._brpop_pending(worker) and self._commands_heard(),
+            what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
             timeout=START_TIMEOUT,
             last=lambda: worker.log_tail(5),
         )
@@ -228,6 +230,20 @@ class Environment:
 
         pending, addresses = pending_brpop(self.redis("main", 0)), self._consumers(worker)
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
+
+    def _commands_heard(self) -> bool:
+        """Whether as many connections are subscribed as there are living workers with remote control."""
+        from pytest_celery_chaos.brokers.keys import subscribers
+
+        living = {(worker.source, worker.pid) for worker in self.workers.values() if worker.alive}
+        wanted = [
+            event
+            for event in self._live.read()
+            if event.kind == "ready"
+            and (event.source, event.pid) in living
+            and event.attrs.get("settings", {}).get("worker_enable_remote_control", True)
+        ]
+        return subscribers(self.redis("main", 0)) >= len(wanted)
 
     def _worker_ended(self, worker: Worker, child: Child) -> None:
         self._offline(worker.source, child, asked=worker.asked_to_end)

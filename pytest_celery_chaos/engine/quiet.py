@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterable
 
 from pytest_celery_chaos.history.event import Event
 
 Copy = tuple[str, int, str]  # source and pid of the main process, delivery tag
+
+#: Nanoseconds that a message may take from the server's answer to a BRPOP until its worker writes that it has it.
+#: Meanwhile it is in no key and in nobody's hands. One that was lost on that way is waited for so long.
+ON_THE_WAY = 2_000_000_000
 
 
 class OpenCopies:
@@ -18,6 +24,10 @@ class OpenCopies:
     def __init__(self) -> None:
         self._open: dict[Copy, str] = {}
         self._publishing: dict[tuple[str, int, str], int] = {}
+        # How often a message was put into a queue and not taken out, and when that was last (ns). Counted, since the
+        # publisher may write down the server's answer when the worker has long had the message.
+        self._waiting: Counter[str] = Counter()
+        self._put: dict[str, int] = {}
         # Ledgers are read one after the other: an end may be known before the last words of who ended.
         self._ended: set[tuple[str, int]] = set()
 
@@ -30,10 +40,17 @@ class OpenCopies:
     def describe(self) -> str:
         """What is still open, or nothing."""
         parts = [f"{task} at {source}" for (source, _, _), task in list(self._open.items())[:3]]
+        since = time.monotonic_ns() - ON_THE_WAY
+        if under_way := [task for task, put in self._put.items() if put > since and self._waiting[task] > 0]:
+            parts.append(f"{under_way[0]} between its queue and a worker")
         if self._publishing:
             parts.append(f"{len(self._publishing)} publishes under way")
         more = len(self._open) - 3
         return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
+
+    def _popped(self, event: Event) -> None:
+        self._waiting[str(event.task)] -= 1
+        self._received(event)
 
     def _received(self, event: Event) -> None:
         if (event.source, event.pid) not in self._ended:
@@ -46,6 +63,8 @@ class OpenCopies:
                 return
 
     def _restored(self, event: Event) -> None:
+        if event.phase == "ok":
+            self._put_into_queue(event)
         # Restored by its own worker (shutdown, reconnect) before it began: the copy in memory is dropped with it.
         if event.phase == "ok" and event.attrs.get("reason") != "sweep":
             self._open.pop((event.source, event.pid, str(event.attrs.get("tag"))), None)
@@ -66,9 +85,16 @@ class OpenCopies:
             self._publishing[key] = event.n
         else:
             self._publishing.pop(key, None)
+            if event.phase == "ok":
+                self._put_into_queue(event)
+
+    def _put_into_queue(self, event: Event) -> None:
+        self._waiting[str(event.task)] += 1
+        self._put[str(event.task)] = event.t
 
 
 _STEPS = {
+    "popped": OpenCopies._popped,
     "received": OpenCopies._received,
     "settled": OpenCopies._settled,
     "revoked": OpenCopies._settled,

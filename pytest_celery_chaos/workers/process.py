@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: The folder that goes first on a recorded process's PYTHONPATH: `sitecustomize`, the recorder, the built-in tasks.
 INSIDE: Final = Path(__file__).parent / "inside"
 BUILTIN_APP: Final = "celery_chaos_tasks:app"
+_BROKER_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 _FAST: Final = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
@@ -36,6 +37,9 @@ def recorded_environment(
     environment = {**os.environ, "TMPDIR": str(temp), **extra}
     path = [str(INSIDE), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), str(Path.cwd())]
     environment["PYTHONPATH"] = os.pathsep.join(path)
+    # A second fence, should the recorder never get in (`python -E`): nobody's own broker is ever reached.
+    environment |= dict.fromkeys(_BROKER_VARIABLES, settings["broker_url"])
+    environment["CELERY_RESULT_BACKEND"] = settings["result_backend"]
     environment["CELERY_CHAOS_LEDGERS"] = str(ledgers)
     environment["CELERY_CHAOS_SOURCE"] = source
     environment["CELERY_CHAOS_CONTROL"] = str(control)
@@ -91,7 +95,11 @@ class Worker:
             from pytest_celery_chaos.workers.runtime import python_for
 
             python = str(python_for(spec.celery))
-        line = [python, "-m", "celery", "-A", self._app, "worker", "--loglevel", "INFO"]
+        # As a user starts it: by the script. `python -m celery` cannot start itself again on SIGHUP. The script is
+        # given to Python by name, since the first line of one in a moved environment names a Python that is gone.
+        script = Path(python).parent / "celery"
+        line = [python, *([str(script)] if script.exists() else ["-m", "celery"])]
+        line += ["-A", self._app, "worker", "--loglevel", "INFO"]
         line += ["--hostname", spec.hostname or f"{spec.name}@chaos"]
         line += ["--pool", spec.pool, "--concurrency", str(spec.concurrency)]
         if spec.queues:

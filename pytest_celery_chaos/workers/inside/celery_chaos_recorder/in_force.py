@@ -21,6 +21,7 @@ SETTINGS = (
     "worker_soft_shutdown_timeout",
     "worker_enable_soft_shutdown_on_idle",
     "worker_cancel_long_running_tasks_on_connection_loss",
+    "worker_enable_remote_control",
     "result_expires",
 )
 TASK_OPTIONS = (
