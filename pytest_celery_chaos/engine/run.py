@@ -59,6 +59,7 @@ class Run:
         self._timers: list[threading.Timer] = []
         self._current = threading.local()
         self._done: dict[str, float] = {}
+        self._queues, self._queues_read = {"celery", *plan.queues}, 0
 
     def doing(self, what: str) -> None:
         """Say what is being done, for the progress line."""
@@ -139,8 +140,19 @@ class Run:
 
         moment = Moment(**moment_of)
         pattern = pattern_of(moment, self.prefix_of, self._labels)
+        position, seen = 0, 0
+
+        def reached() -> Event | None:
+            nonlocal position, seen
+            for event in self.live.since(position):
+                position += 1
+                seen += pattern.matches(event)
+                if seen == moment.nth:
+                    return event
+            return None
+
         return until(
-            lambda: self.live.find(pattern.matches, moment.nth),
+            reached,
             what=describe(moment),
             timeout=moment.timeout or 30.0,
             last=self.live.last_words,
@@ -164,13 +176,15 @@ class Run:
 
     def queues(self) -> Sequence[str]:
         """Every queue that a worker consumes from or a publish named."""
-        names = {"celery", *self.plan.queues}
-        for event in self.live.read():
+        position = self._queues_read
+        for event in self.live.since(position):
+            position += 1
             if event.kind == "ready":
-                names.update(event.attrs.get("queues") or ())
+                self._queues.update(event.attrs.get("queues") or ())
             elif event.kind == "publish" and event.attrs.get("queue"):
-                names.add(event.attrs["queue"])
-        return sorted(names)
+                self._queues.add(event.attrs["queue"])
+        self._queues_read = position  # by one assignment: two threads may look at once
+        return sorted(self._queues)
 
     # -- steps and moments ----------------------------------------------------------------------------------------
 
@@ -214,6 +228,10 @@ class Run:
             assert step.when is not None
             self.live.emit("missed", moment=describe(step.when), verb=step.verb, index=step.index, place=step.place)
         return missing
+
+    def timers_running(self) -> bool:
+        """Whether a step after a duration, or a heal after its ``for``, is still to come."""
+        return any(timer.is_alive() for timer in self._timers)
 
     def release_all(self) -> None:
         """No more moments, no more timers: whoever is held goes on."""

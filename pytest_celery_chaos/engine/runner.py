@@ -96,11 +96,13 @@ def conclude(run: Run, session: Session) -> Verdict:
 
 
 def _await_moments(run: Run) -> None:
-    """Steps that wait for a moment have until quiet would be over; those that never come are missed."""
+    """Steps that wait have until quiet would be over, and faults with a duration their time; the rest is missed."""
     copies, position = OpenCopies(), 0
 
     def reached_or_hopeless() -> bool:
         nonlocal position
+        if run.timers_running():
+            return False
         if not run.gate.unreached():
             return True
         events = run.live.read()
