@@ -23,6 +23,7 @@ class OpenCopies:
 
     def __init__(self) -> None:
         self._open: dict[Copy, str] = {}
+        self._halfway: dict[Copy, str] = {}  # popped, and not yet in `unacked`
         self._publishing: dict[tuple[str, int, str], int] = {}
         # How often a message was put into a queue and not taken out, and when that was last (ns). Counted, since the
         # publisher may write down the server's answer when the worker has long had the message.
@@ -39,22 +40,30 @@ class OpenCopies:
 
     def describe(self) -> str:
         """What is still open, or nothing."""
-        parts = [f"{task} at {source}" for (source, _, _), task in list(self._open.items())[:3]]
+        copies = {**self._halfway, **self._open}
+        parts = [f"{task} at {source}" for (source, _, _), task in list(copies.items())[:3]]
         since = time.monotonic_ns() - ON_THE_WAY
         if under_way := [task for task, put in self._put.items() if put > since and self._waiting[task] > 0]:
             parts.append(f"{under_way[0]} between its queue and a worker")
         if self._publishing:
             parts.append(f"{len(self._publishing)} publishes under way")
-        more = len(self._open) - 3
+        more = len(copies) - 3
         return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
     def _popped(self, event: Event) -> None:
         self._waiting[str(event.task)] -= 1
-        self._received(event)
+        if (event.source, event.pid) not in self._ended:
+            self._halfway[_copy(event)] = str(event.task)
 
     def _received(self, event: Event) -> None:
+        self._halfway.pop(_copy(event), None)
         if (event.source, event.pid) not in self._ended:
-            self._open[event.source, event.pid, str(event.attrs.get("tag"))] = str(event.task)
+            self._open[_copy(event)] = str(event.task)
+
+    def _disconnected(self, event: Event) -> None:
+        # What it had popped and could not note as unacknowledged is lost, though its worker lives.
+        mine = (event.source, event.pid)
+        self._halfway = {copy: task for copy, task in self._halfway.items() if copy[:2] != mine}
 
     def _settled(self, event: Event) -> None:
         for copy, task in list(self._open.items()):
@@ -67,16 +76,17 @@ class OpenCopies:
             self._put_into_queue(event)
         # Restored by its own worker (shutdown, reconnect) before it began: the copy in memory is dropped with it.
         if event.phase == "ok" and event.attrs.get("reason") != "sweep":
-            self._open.pop((event.source, event.pid, str(event.attrs.get("tag"))), None)
+            self._open.pop(_copy(event), None)
 
     def _rejected(self, event: Event) -> None:
         if event.phase == "ok":
-            self._open.pop((event.source, event.pid, str(event.attrs.get("tag"))), None)
+            self._open.pop(_copy(event), None)
 
     def _gone(self, event: Event) -> None:
         # Children that publish (a retry) end with the main process, under pids of their own.
         self._ended.add((event.source, event.attrs.get("ended", 0)))
         self._open = {copy: task for copy, task in self._open.items() if copy[:2] not in self._ended}
+        self._halfway = {copy: task for copy, task in self._halfway.items() if copy[:2] not in self._ended}
         self._publishing = {key: n for key, n in self._publishing.items() if key[0] != event.source}
 
     def _publish(self, event: Event) -> None:
@@ -93,6 +103,10 @@ class OpenCopies:
         self._put[str(event.task)] = event.t
 
 
+def _copy(event: Event) -> Copy:
+    return event.source, event.pid, str(event.attrs.get("tag"))
+
+
 _STEPS = {
     "popped": OpenCopies._popped,
     "received": OpenCopies._received,
@@ -100,6 +114,7 @@ _STEPS = {
     "revoked": OpenCopies._settled,
     "restore": OpenCopies._restored,
     "reject": OpenCopies._rejected,
+    "connection_lost": OpenCopies._disconnected,
     "offline": OpenCopies._gone,
     "publish": OpenCopies._publish,
 }
