@@ -74,7 +74,6 @@ class Environment:
             folder=self._folder,
             control=self.control,
         )
-        self.client.launch()
         for name, spec in self._plan.workers.items():
             self.workers[name] = Worker(
                 spec,
@@ -88,6 +87,7 @@ class Environment:
         first = [worker for worker in self.workers.values() if worker.spec.start]
         for worker in first:
             worker.start()
+        self.client.launch()  # after the workers: they take longer, and all else waits for them
         # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
         self.redis("main", 0)
         for worker in first:
