@@ -25,7 +25,8 @@ from pytest_celery_chaos.brokers.find import Binary, available
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.system.keeper_main import descendants
 from pytest_celery_chaos.system.ports import free_port, release_port
-from pytest_celery_chaos.workers.process import INSIDE
+from pytest_celery_chaos.workers.process import INSIDE, Worker
+from pytest_celery_chaos.workers.spec import WorkerSpec
 
 PAUSE = 0.0005
 """Seconds between two looks by hand."""
@@ -157,6 +158,16 @@ def hand_environment(folder: Path, server: HandServer) -> dict[str, str]:
         "CELERY_BROKER_URL": server.url(0),
         "CELERY_RESULT_BACKEND": server.url(1),
     }
+
+
+def worker_line(pool: str) -> list[str]:
+    """The harness's own command line for a worker of the fast profile."""
+    spec = WorkerSpec("a", pool=pool, profile="fast")  # type: ignore[arg-type]
+    unused: Any = None
+    worker = Worker(
+        spec, keeper=unused, app="builtin", settings={}, folder=Path(), control=Path(), on_exit=lambda *_: None
+    )
+    return worker.command_line()
 
 
 @contextmanager

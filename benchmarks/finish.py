@@ -31,8 +31,8 @@ from common import (
     server_binary,
     spread,
     wait_for,
+    worker_line,
 )
-from first_task import FAST, WORKER
 
 from pytest_celery_chaos.brokers.find import Binary
 from pytest_celery_chaos.brokers.spec import BrokerSpec
@@ -87,7 +87,7 @@ def floor(binary: Binary, folder: Path, pool: str) -> float:
     """Milliseconds to kill and reap a worker, its pool and a server."""
     server = HandServer(binary, folder)
     log = folder / f"worker-{server.port}.log"
-    argv = [sys.executable, *WORKER, "--pool", pool, *FAST]
+    argv = worker_line(pool)
     with process(argv, env=hand_environment(folder, server), log=log) as worker:
         wait_for(lambda: " ready." in log.read_text(errors="replace"), "worker to be ready")
         begin = time.monotonic()

@@ -35,6 +35,7 @@ from common import (
     server_binary,
     spread,
     wait_for,
+    worker_line,
 )
 
 from pytest_celery_chaos.brokers.find import Binary
@@ -59,10 +60,6 @@ while not results.exists("celery-task-meta-" + task.id):
 print("done", flush=True)
 """
 
-WORKER = ["-m", "celery", "-A", "celery_chaos_tasks:app", "worker", "--loglevel", "INFO"]
-WORKER += ["--hostname", "a@chaos", "--concurrency", "1"]
-FAST = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-
 
 def by_hand(binary: Binary, folder: Path, pool: str, *, waiting: bool = False) -> float:
     """Milliseconds until the client has seen the result."""
@@ -74,7 +71,7 @@ def by_hand(binary: Binary, folder: Path, pool: str, *, waiting: bool = False) -
     mode = "waiting" if waiting else "at once"
     try:
         with (
-            process([sys.executable, *WORKER, "--pool", pool, *FAST], env=env, log=log),
+            process(worker_line(pool), env=env, log=log),
             process([sys.executable, "-c", CLIENT, mode], env=env, log=folder / "client.log", **pipes) as client,
         ):
             assert client.stdout is not None

@@ -27,8 +27,8 @@ from common import (
     spread,
     tree_cpu,
     wait_for,
+    worker_line,
 )
-from first_task import FAST, WORKER
 
 from pytest_celery_chaos.brokers.find import Binary
 from pytest_celery_chaos.engine.gate import Gate
@@ -56,7 +56,7 @@ def per_task(binary: Binary, base: Path, pool: str, tasks: int, late: bool, *, r
     options = ["--", "task.acks_late=true"] if late and not recorded else []
     fill(server, tasks)
     results = Redis.from_url(server.url(1))
-    argv = [sys.executable, *WORKER, "--pool", pool, *FAST, *options]
+    argv = [*worker_line(pool), *options]
     try:
         with process(argv, env=env, log=folder / "worker.log") as worker:
             done = wait_for(lambda: (n := results.dbsize()) >= WARM and n, "first tasks to be done", pause=0.002)
