@@ -73,6 +73,7 @@ def settle(run: Run) -> None:
 
 def finish(run: Run, session: Session) -> None:
     """Release whoever is held, and end every process of the run, unless the session keeps them."""
+    run.doing("end")
     run.release_all()
     if not session.keep:
         run.environment.end_workers()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +36,10 @@ class Session:
         from pytest_celery_chaos.system.keeper import Keeper
 
         watch = [int(pid) for pid in os.environ.get(WATCH, "").split(",") if pid]
-        return Keeper(watch=watch)
+        keeper = Keeper(watch=watch)
+        for pid in watch:
+            threading.Thread(target=_follow, args=(os.pidfd_open(pid),), name="chaos-follow", daemon=True).start()
+        return keeper
 
     def close(self) -> None:
         """End everything, unless it is to be kept and nobody has interrupted. Safe to call twice."""
@@ -45,3 +50,12 @@ class Session:
             self.keep = False
         else:
             self.keeper.close()
+
+
+def _follow(pidfd: int) -> None:
+    """End with the process that is watched, also when the keeper is closed already.
+
+    A worker of xdist that was interrupted while it ended would stay for 15 seconds.
+    """
+    select.select([pidfd], [], [])
+    os._exit(1)
