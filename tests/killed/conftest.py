@@ -41,6 +41,14 @@ OWNERS = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long runs are asked for: ``-m soak``."""
+    if "soak" not in (config.option.markexpr or ""):
+        for item in items:
+            if "soak" in item.keywords and Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="minutes long: ask for it with -m soak"))
+
+
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     """A folder with two scenarios."""
