@@ -78,8 +78,7 @@ class Registry(Mapping[str, Verb]):
     @cached_property
     def _verbs(self) -> Mapping[str, Verb]:
         theirs = {
-            point.name: Verb(point.name, self.family, point.value)
-            for point in entry_points(group=GROUPS[self.family])
+            point.name: Verb(point.name, self.family, point.value) for point in entry_points(group=GROUPS[self.family])
         }
         clash = sorted(theirs.keys() & self._ours.keys())
         if clash:
