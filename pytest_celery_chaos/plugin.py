@@ -92,6 +92,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(SESSION, None)
     if session is not None:
         session.close()
+    if RESULTS in config.stash and (terminal := config.stash[RESULTS].terminal) is not None:
+        config.stash[RESULTS].terminal = None
+        os.close(terminal)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -192,31 +195,40 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 class progress:
-    """While a run is under way at a terminal: the step, what is awaited, and the seconds left, on one line."""
+    """While a run is under way at a terminal: the step, what is awaited, and the seconds left, behind pytest's dots.
+
+    It has a file of its own to the terminal: while a test runs, pytest captures what is written to standard output.
+    """
 
     def __init__(self, config: pytest.Config, session: Session) -> None:
-        reporter = config.pluginmanager.getplugin("terminalreporter")
-        self._writer = getattr(reporter, "_tw", None) if reporter is not None and reporter.isatty else None
+        self._terminal = config.stash[RESULTS].terminal
+        self._writer = getattr(config.pluginmanager.getplugin("terminalreporter"), "_tw", None)
         self._session = session
 
     def __enter__(self) -> None:
-        if self._writer is not None:
+        if self._terminal is not None and self._writer is not None:
             from pytest_celery_chaos.system import wait
 
             wait.observe(self._show)
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
+        if self._terminal is not None and self._writer is not None:
             from pytest_celery_chaos.system import wait
 
             wait.observe(None)
-            self._writer.write("\r\x1b[2K", flush=True)
+            os.write(self._terminal, _ERASE)
 
     def _show(self, what: str, left: float) -> None:
+        assert self._terminal is not None
         assert self._writer is not None
         line = f"  {self._session.doing}: {what} ({left:.0f} s left)"
         # A line that wraps could not be taken back.
-        self._writer.write(f"\r\x1b[2K{line[: self._writer.fullwidth - 1]}", flush=True)
+        room = (os.get_terminal_size(self._terminal).columns or 80) - self._writer.width_of_current_line - 1
+        os.write(self._terminal, b"\x1b7" + _ERASE + line[: max(room, 0)].encode() + b"\x1b8")
+
+
+#: To the end of the line. ESC 7 and ESC 8 keep the cursor where pytest has left it.
+_ERASE = b"\x1b[K"
 
 
 class Results:
@@ -230,6 +242,8 @@ class Results:
         self.failures = 0
         self.interrupted = False
         self.signals = 0
+        at_terminal = not self.worker and os.isatty(1) and os.environ.get("TERM") != "dumb"
+        self.terminal = os.dup(1) if at_terminal else None
         if self.command and not self.worker:
             signal.signal(signal.SIGINT, self._signalled)
             signal.signal(signal.SIGTERM, self._signalled)
