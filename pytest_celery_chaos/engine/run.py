@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.pattern import describe, pattern_of
 from pytest_celery_chaos.engine.plan import Moment, Plan, Step
 from pytest_celery_chaos.engine.session import Session
-from pytest_celery_chaos.errors import ChaosError, UsageError
+from pytest_celery_chaos.errors import ChaosError, UsageError, WaitExpired
 from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.process import Worker
@@ -27,6 +28,8 @@ from pytest_celery_chaos.workloads import WORKLOADS
 Heal = Callable[[], None]
 #: Seconds that a process is held at a moment before it goes on by itself, unless the moment says otherwise.
 HOLD_DEADLINE = 30.0
+#: Seconds after which a sweep's mutex is no living worker's any more.
+_SWEEP_ENDS = 2.0
 
 
 @dataclass
@@ -160,7 +163,26 @@ class Run:
 
     def look(self, name: str | None = None) -> dict[str, Any]:
         """What lies in the broker and the backend now, by plain reads; also an event of the history."""
-        found = self.keys(results=True)
+        return self._note(name, self.keys(results=True))
+
+    def last_look(self) -> dict[str, Any]:
+        """The look at the end. A sweep that happens to be under way holds its mutex for milliseconds: not in it.
+
+        The mutex of a killed sweeper stays for 300 s; it is seen as what it is, something left behind.
+        """
+        from pytest_celery_chaos.system.wait import until
+
+        found: dict[str, Any] = {}
+
+        def without_mutex() -> bool:
+            found.update(self.keys(results=True))
+            return not found["mutex"]
+
+        with contextlib.suppress(WaitExpired):
+            until(without_mutex, what="the sweep under way to end", timeout=_SWEEP_ENDS)
+        return self._note("end", found)
+
+    def _note(self, name: str | None, found: dict[str, Any]) -> dict[str, Any]:
         self.live.emit("snapshot", name=name, **found)
         return found
 

@@ -79,7 +79,7 @@ def finish(run: Run, session: Session) -> None:
         run.environment.end_workers()
     if run.live.find(lambda event: event.kind == "observed"):
         # Looked at only now: what still ran then would be in doubt, neither ended nor in any key.
-        run.look("end")
+        run.last_look()
     if not session.keep:
         run.environment.end()
     run.live.emit("end")
@@ -136,10 +136,10 @@ def _await_quiet(run: Run) -> None:
     try:
         until(at_rest, what="quiet", timeout=run.plan.quiet, last=lambda: last, every=0.01)
     except WaitExpired:
-        run.look("end")
+        run.last_look()
         run.live.emit("quiet", "fail", seconds=run.plan.quiet, last=last)
     else:
-        run.look("end")
+        run.last_look()
         run.live.emit("quiet", "ok")
 
 
