@@ -73,6 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         # An xdist controller that is killed tells nobody: our keeper watches it, and ends this worker with it.
         os.environ["CELERY_CHAOS_WATCH"] = str(os.getppid())
+        if config.getoption("--chaos-command"):
+            _follow_controller(config)
 
 
 def _check_retention(config: pytest.Config) -> None:
@@ -88,6 +90,14 @@ def _check_retention(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def _follow_controller(config: pytest.Config) -> None:
+    """A worker of xdist that has to do with chaos ends with its controller, also before it has a keeper."""
+    if hasattr(config, "workerinput"):
+        from pytest_celery_chaos.engine.session import follow, watched
+
+        follow(watched())
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(SESSION, None)
     if session is not None:
@@ -100,6 +110,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     named = parent.config.getoption("--chaos-command") and parent.session.isinitpath(file_path)
     if file_path.name.endswith(SUFFIX) or named:  # the command takes a scenario file by any name
+        _follow_controller(parent.config)
         return ScenarioFile.from_parent(parent, path=file_path)
     return None
 

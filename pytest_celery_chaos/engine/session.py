@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +36,9 @@ class Session:
     def keeper(self) -> Keeper:
         from pytest_celery_chaos.system.keeper import Keeper
 
-        watch = [int(pid) for pid in os.environ.get(WATCH, "").split(",") if pid]
+        watch = watched()
         keeper = Keeper(watch=watch)
-        for pid in watch:
-            threading.Thread(target=_follow, args=(os.pidfd_open(pid),), name="chaos-follow", daemon=True).start()
+        follow(watch)
         return keeper
 
     def close(self) -> None:
@@ -52,10 +52,28 @@ class Session:
             self.keeper.close()
 
 
-def _follow(pidfd: int) -> None:
-    """End with the process that is watched, also when the keeper is closed already.
+def watched() -> list[int]:
+    """The processes that this one is not to outlive."""
+    return [int(pid) for pid in os.environ.get(WATCH, "").split(",") if pid]
 
-    A worker of xdist that was interrupted while it ended would stay for 15 seconds.
+
+def follow(pids: Iterable[int]) -> None:
+    """From now on end at once when one of *pids* does, whether there is a keeper, not yet, or not any more.
+
+    A worker of xdist that starts, or ends, while its controller is killed would stay for up to 15 seconds.
     """
+    for pid in set(pids) - _followed:
+        _followed.add(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            os._exit(1)
+        threading.Thread(target=_end_with, args=(pidfd,), name="chaos-follow", daemon=True).start()
+
+
+_followed: set[int] = set()
+
+
+def _end_with(pidfd: int) -> None:
     select.select([pidfd], [], [])
     os._exit(1)
