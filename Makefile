@@ -9,7 +9,8 @@ SOURCES := pyproject.toml
 .PHONY: demo test check servers clean
 
 demo: $(VENV)/.installed servers
-	$(BIN)/celery-chaos run scenarios -j 2
+	$(BIN)/celery-chaos run scenarios -j 2 --server valkey-9.1
+	$(BIN)/celery-chaos run scenarios -j 2 --server redis-6.2
 
 test: $(VENV)/.installed-dev servers
 	$(BIN)/python -m pytest tests scenarios -n 2 --dist loadfile
