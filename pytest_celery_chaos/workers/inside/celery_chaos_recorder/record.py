@@ -52,6 +52,10 @@ class Recorder:
         self.hello()
 
     def write(self, kind: str, phase: str | None = None, task: str | None = None, **attrs: Any) -> dict[str, Any]:
+        return self.put(kind, phase, task, attrs)
+
+    def put(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Write an event; of *attrs*, what is None is left out, and long strings are cut."""
         kept = {key: clip(value) for key, value in attrs.items() if value is not None}
         return self.ledger.write(kind, phase, task, kept)
 
@@ -173,8 +177,9 @@ def emit(
         if len(ids) > MOST_IDS:
             attrs["ids_in_all"] = len(ids)
     try:
-        record = recorder.write(kind, phase, task, **attrs)
-        if holds:
+        record = recorder.put(kind, phase, task, attrs)
+        # Asked here first, for the sake of the many events that nothing is armed at.
+        if holds and recorder.gate is not None and recorder.gate.rules(kind):
             recorder.hold(kind, phase, task, ids, record)
     except Exception as error:
         _complain(recorder, error)
