@@ -165,3 +165,23 @@ def test_a_verdict_is_stored_and_read_back() -> None:
     for broken in ({}, {"verdict": 99}, {**stored, "judgements": [{}]}, {**stored, "judgements": 7}):
         with pytest.raises(StoredRunError):
             Verdict.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    ("check", "args", "cut", "quiet"),
+    [
+        ("completed", {"task": "t3"}, "inconclusive", "violated"),
+        ("executions", {"task": "t3", "exactly": 2}, "inconclusive", "violated"),
+        ("completed", {"task": "t3", "within": 0.001}, "violated", "violated"),
+    ],
+)
+def test_what_could_still_have_happened_is_not_missing_from_a_run_that_was_cut_short(
+    check: str, args: dict[str, Any], cut: str, quiet: str
+) -> None:
+    def story() -> Story:
+        return clean().send("t3").takes("a", "t3").starts("a", "t3").at(9)
+
+    ended_early = story().harness("error", error="wait: nothing after 30 s").harness("end")
+    assert outcome_of(judge(ended_early.history(), plan(expected(check, **args))), check) == cut
+    fell_quiet = story().fails("a", "t3").acks("a", "t3").ends()
+    assert outcome_of(judge(fell_quiet.history(), plan(expected(check, **args))), check) == quiet
