@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pytest_celery_chaos.checks import view
+from pytest_celery_chaos.checks.known_losses import Explanations, Known
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
@@ -14,7 +16,7 @@ from pytest_celery_chaos.values import TaskRef
 _UNDER_WAY = 5_000_000_000
 
 
-def lost(history: History, *, task: TaskRef | None = None) -> Finding:
+def lost(history: History, *, task: TaskRef | None = None, known: list[Known] | None = None) -> Finding:
     """No message that the broker acknowledged may vanish before its task has ended.
 
     lost = acknowledged publishes - ended (succeeded, failed, revoked, expired, rejected) - waiting or unacknowledged
@@ -25,6 +27,9 @@ def lost(history: History, *, task: TaskRef | None = None) -> Finding:
     snapshot can tell where it is.
 
     :param task: only these; by default every message of the run.
+    :param known: losses that are not held against the run where the history proves that a message is one of them:
+        ``KF-30`` (acknowledged, then the process that had it died) and ``KF-32`` (popped, and its worker died or lost
+        its connection before it was noted in `unacked`). For faults that strike at random.
     """
     ids = view.acknowledged(history, task)
     if not ids:
@@ -38,6 +43,12 @@ def lost(history: History, *, task: TaskRef | None = None) -> Finding:
             fates[fate].append(one)
         else:
             doubts.append(f"{one}: {fate}")
+    explained: Counter[str] = Counter()
+    if known and fates["lost"]:
+        explanations = Explanations(history, known)
+        causes = {one: explanations.explain(one) for one in fates["lost"]}
+        explained.update(cause for cause in causes.values() if cause)
+        fates["lost"] = [one for one, cause in causes.items() if not cause]
     if gone := fates["lost"]:
         evidence = _evidence(history, gone[0])
         why = f"{view.plural(len(gone), 'task')} lost of {len(ids)} acknowledged; {view.first_of(gone)}: "
@@ -49,7 +60,9 @@ def lost(history: History, *, task: TaskRef | None = None) -> Finding:
     parts += [f"{len(fates['held'])} in the hands of a living worker"] if fates["held"] else []
     if recovered := len(view.delivered(history, task)) - len(ids):
         parts.append(f"{recovered} more recovered (publish not acknowledged, and arrived)")
-    return Finding("holds", f"none lost of {len(ids)} acknowledged: {', '.join(parts)}", 0)
+    parts += [f"{count} lost as {cause} says" for cause, count in sorted(explained.items())]
+    none = "none lost" if not explained else "none lost without a known cause"
+    return Finding("holds", f"{none} of {len(ids)} acknowledged: {', '.join(parts)}", 0)
 
 
 def _fate(history: History, task: str, keys: view.Keys | None) -> str:
