@@ -22,6 +22,10 @@ EXPECT: list[dict[str, Any]] = [
     {"check": "never_started", "args": {"task": "t3"}},
     {"check": "requeued", "args": {"task": "t2", "worker": "a"}},
     {"check": "exits", "args": {"worker": "a", "within": 5.0, "signal": "KILL"}},
+    {"check": "consumes", "args": {"within": 5.0, "worker": "b", "since": "death"}},
+    {"check": "loop", "args": {"task": "t1"}},
+    {"check": "latency", "args": {"of": "redelivery", "max": 10.0}},
+    {"check": "returns", "args": {"call": "publish", "within": 5.0}},
 ]
 HAZARD = {"seen": 1, "ref": "KF-1", "where": {"kombu": "<5.7", "pool": "solo", "server": "redis<7"}}
 PLAN = {"scenario": "s", "variant": None, "expect": [*EXPECT, {"check": "lost", "args": {}, "hazards": [HAZARD]}]}

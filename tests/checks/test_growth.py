@@ -17,6 +17,11 @@ CHECKS: list[dict[str, Any]] = [
     {"check": "redelivered", "args": {"task": "add"}},
     {"check": "never_started", "args": {"task": "add"}},
     {"check": "requeued", "args": {"task": "add", "worker": "a"}},
+    {"check": "consumes", "args": {"within": 0.001}},
+    {"check": "loop", "args": {"task": "add", "of": "executions"}},
+    {"check": "latency", "args": {"of": "completion", "max": 0.001}},
+    {"check": "latency", "args": {"of": "redelivery"}},
+    {"check": "returns", "args": {"task": "add"}},
 ]
 
 
