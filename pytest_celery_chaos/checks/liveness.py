@@ -55,10 +55,8 @@ def consumes(
         return _deaf(history, deaf, waits, within, since)
     if doubts or not judged:
         return view.inconclusive("; ".join(doubts) or "no worker was ready and lived so long")
-    told = f" of {since}" if since else ""
-    return Finding(
-        "holds", f"{view.plural(judged, 'worker')} took messages, the slowest {slowest:.3f} s{told} later", 0
-    )
+    slow = f"the slowest its first {slowest:.3f} s after {since or 'it was ready'}"
+    return Finding("holds", f"{view.plural(judged, 'worker')} took messages, {slow}", 0)
 
 
 @dataclass(frozen=True)

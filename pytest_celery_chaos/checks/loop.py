@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from pytest_celery_chaos.checks import view
@@ -54,7 +55,7 @@ def _looping(
     one, tag = worst
     events = rounds[worst]
     many = sum(len(each) > most for each in rounds.values())
-    gaps = [(b.t - a.t) / 1e9 for a, b in zip(events, events[1:], strict=False)]
+    gaps = [(b.t - a.t) / 1e9 for a, b in pairwise(events)]
     done = _settled(history, one, tag)
     if done is not None:
         now = f"it ended: {view.told(history, done)}"
@@ -62,7 +63,7 @@ def _looping(
         now = f"and it still went on: not settled when the run was over, at {view.at(history, history.end)}"
     why = f"{many} of {view.plural(len(rounds), 'message')} came round more than {view.often(most)}; {one} "
     why += f"{_EVENT[of]} {view.often(len(events))}, every {min(gaps):.3f} to {max(gaps):.3f} s; {now}"
-    return Finding("violated", why, len(events), tuple([*events[:6], *events[6:][-6:]]))
+    return Finding("violated", why, len(events), (*events[:6], *events[6:][-6:]))
 
 
 def _settled(history: History, task: str, tag: str) -> Event | None:

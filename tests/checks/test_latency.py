@@ -24,8 +24,14 @@ def told() -> Story:
 
 @pytest.mark.parametrize(
     ("of", "low", "high"),
-    [("publish", 0.0005, 0.002), ("queueing", 1.9, 2.1), ("execution", 1.9, 2.1), ("completion", 4.9, 5.1)]
-    + [("redelivery", 4.9, 5.1), ("recovery", 5.9, 6.1)],
+    [
+        ("publish", 0.0005, 0.002),
+        ("queueing", 1.9, 2.1),
+        ("execution", 1.9, 2.1),
+        ("completion", 4.9, 5.1),
+        ("redelivery", 4.9, 5.1),
+        ("recovery", 5.9, 6.1),
+    ],
 )
 def test_each_is_measured_and_shown(of: str, low: float, high: float) -> None:
     finding = latency(told().ends().history(), of=of)  # type: ignore[arg-type]
