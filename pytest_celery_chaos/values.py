@@ -12,7 +12,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pytest_celery_chaos.errors import UsageError
 
-RefKind = Literal["task", "task_name", "worker", "broker", "step", "fault", "point", "event", "signal"]
+RefKind = Literal[
+    "task", "task_name", "worker", "client", "beat", "broker", "app", "step", "fault", "point", "event", "signal"
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ TaskRef: TypeAlias = Annotated[str, Ref("task")]
 TaskName: TypeAlias = Annotated[str, Ref("task_name")]
 #: One of the scenario's workers.
 WorkerRef: TypeAlias = Annotated[str, Ref("worker")]
+#: One of the scenario's clients.
+ClientRef: TypeAlias = Annotated[str, Ref("client")]
+#: One of the scenario's ``celery beat`` processes.
+BeatRef: TypeAlias = Annotated[str, Ref("beat")]
+#: One of the scenario's applications; ``main`` is the one that the file's ``app`` and ``config`` describe.
+AppRef: TypeAlias = Annotated[str, Ref("app")]
 #: The scenario's broker or its result backend, by its name.
 BrokerRef: TypeAlias = Annotated[str, Ref("broker")]
 #: The ``name`` of a step.

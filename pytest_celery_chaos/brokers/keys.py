@@ -90,7 +90,7 @@ def snapshot(
         "index": {_text(tag): float(score) for tag, score in next(answers)},
         "mutex": bool(next(answers)),
         "bindings": {table[len(prefix) + len(BINDING) :]: int(next(answers)) for table in tables},
-        "results": {} if backend is None else _results(backend, ids, result_prefix(backend_prefix)),
+        "results": {} if backend is None else results(backend, ids, backend_prefix),
     }
 
 
@@ -102,24 +102,13 @@ def empty(snapshot: dict[str, Any]) -> bool:
     return not (any(snapshot["queues"].values()) or snapshot["unacked"] or snapshot["index"])
 
 
-def pending_brpop(client: Redis) -> list[str]:
-    """Addresses of the clients that wait in BRPOP at this moment (CLIENT LIST): consumers ready for a message."""
-    clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
-    # `cmd` is the last command, answered or not; flag `b` says that the client waits in it.
-    return [each["addr"] for each in clients if each.get("cmd") == "brpop" and "b" in each.get("flags", "")]
+def results(backend: Redis, ids: Iterable[str] | None = None, prefix: str = "") -> dict[str, str]:
+    """The status of each result (id → status).
 
-
-def subscribers(client: Redis) -> int:
-    """How many connections listen to channels by pattern (CLIENT LIST): workers that can hear remote control.
-
-    Pub/sub keeps nothing: a ``revoke`` published before its worker has subscribed is heard by nobody.
+    :param ids: tasks whose results are read; None reads every result that there is.
+    :param prefix: the backend's ``global_keyprefix``, as it is set.
     """
-    clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
-    return sum(each.get("psub", "0") != "0" for each in clients)
-
-
-def _results(backend: Redis, ids: Iterable[str] | None, prefix: str) -> dict[str, str]:
-    begin = f"{prefix}{RESULT}"
+    begin = f"{result_prefix(prefix)}{RESULT}"
     if ids is None:
         ids = sorted(_text(key)[len(begin) :] for key in backend.scan_iter(match=_glob(begin) + "*", count=500))
     wanted = list(dict.fromkeys(ids))
@@ -127,6 +116,24 @@ def _results(backend: Redis, ids: Iterable[str] | None, prefix: str) -> dict[str
         return {}
     values = backend.mget([f"{begin}{each}" for each in wanted])
     return {each: _status(value) for each, value in zip(wanted, values, strict=True) if value is not None}
+
+
+def pending_brpop(client: Redis) -> list[str]:
+    """Addresses of the clients that wait in BRPOP at this moment (CLIENT LIST): consumers ready for a message."""
+    clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
+    # `cmd` is the last command, answered or not; flag `b` says that the client waits in it.
+    return [each["addr"] for each in clients if each.get("cmd") == "brpop" and "b" in each.get("flags", "")]
+
+
+def subscribers(client: Redis, db: int = 0) -> int:
+    """How many connections listen to channels by pattern (CLIENT LIST): workers that can hear remote control.
+
+    :param db: only those that have selected this database; kombu has its number in the channels' names.
+
+    Pub/sub keeps nothing: a ``revoke`` published before its worker has subscribed is heard by nobody.
+    """
+    clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
+    return sum(each.get("psub", "0") != "0" and each.get("db") == str(db) for each in clients)
 
 
 def _status(value: str | bytes) -> str:

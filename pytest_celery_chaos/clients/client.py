@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_celery_chaos.clients.spec import ClientSpec
 from pytest_celery_chaos.errors import StartFailed, WaitExpired
 from pytest_celery_chaos.workers.process import BUILTIN_APP, recorded_environment
 
@@ -25,10 +26,10 @@ class Client:
     """
 
     def __init__(
-        self, name: str, *, keeper: Keeper, app: str, settings: Mapping[str, Any], folder: Path, control: Path
+        self, spec: ClientSpec, *, keeper: Keeper, app: str, settings: Mapping[str, Any], folder: Path, control: Path
     ) -> None:
-        self.name, self.source = name, f"client:{name}"
-        self.log = folder / "logs" / f"client-{name}.log"
+        self.spec, self.name, self.source = spec, spec.name, f"client:{spec.name}"
+        self.log = folder / "logs" / f"client-{self.name}.log"
         self._keeper, self._folder, self._control, self._settings = keeper, folder, control, settings
         self._app = BUILTIN_APP if app == "builtin" else app
         self._replies: dict[int, dict[str, Any]] = {}
@@ -53,7 +54,7 @@ class Client:
                 ledgers=self._folder / "ledgers",
                 control=self._control,
                 settings=self._settings,
-                extra={},
+                extra=self.spec.env,
             ),
             cwd=Path.cwd(),
             log=self.log,

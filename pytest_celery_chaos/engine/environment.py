@@ -1,4 +1,4 @@
-"""The processes of one run: brokers, workers and a client, started and known to be ready."""
+"""The processes of one run: brokers, workers and clients, started and known to be ready."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.clients.client import Client
+from pytest_celery_chaos.engine import apps
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.errors import OverlayIneffective, UsageError
@@ -18,6 +19,7 @@ from pytest_celery_chaos.workers.process import Worker
 if TYPE_CHECKING:
     from redis import Redis
 
+    from pytest_celery_chaos.brokers.keyspace import Keyspace
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 START_TIMEOUT = 30.0
@@ -25,17 +27,8 @@ START_TIMEOUT = 30.0
 _BLIND = ("hook_missing", "hook_failed")
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings *above* laid over those *below*; nested ones (`broker_transport_options`) key by key."""
-    result = dict(below)
-    for name, value in above.items():
-        old = result.get(name)
-        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
 class Environment:
-    """Brokers, workers and the client of one run.
+    """Brokers, workers and clients of one run.
 
     :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
     """
@@ -55,7 +48,9 @@ class Environment:
             for name, spec in specs.items()
         }
         self.workers: dict[str, Worker] = {}
-        self.client: Client | None = None
+        self.clients: dict[str, Client] = {}
+        #: Of each process (``worker:a``) where its application keeps messages and results.
+        self.spaces = apps.spaces(plan)
         self._connections: dict[tuple[str, int], Redis] = {}
 
     def start(self) -> None:
@@ -66,48 +61,42 @@ class Environment:
         """
         for name in self.brokers:
             self.start_broker(name)
-        self.client = Client(
-            "main",
-            keeper=self._keeper,
-            app=self._plan.app,
-            settings=self.settings({}),
-            folder=self._folder,
-            control=self.control,
-        )
-        for name, spec in self._plan.workers.items():
-            self.workers[name] = Worker(
-                spec,
-                keeper=self._keeper,
-                app=self._plan.app,
-                settings=self.settings(spec.config),
-                folder=self._folder,
-                control=self.control,
-                on_exit=self._worker_ended,
-            )
+        self._make()
         first = [worker for worker in self.workers.values() if worker.spec.start]
         for worker in first:
             worker.start()
-        self.client.launch()  # after the workers: they take longer, and all else waits for them
+        for client in self.clients.values():
+            client.launch()  # after the workers: they take longer, and all else waits for them
         # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
         self.redis("main", 0)
         for worker in first:
             self.await_ready(worker)
-        self.client.await_ready(START_TIMEOUT)
+        for client in self.clients.values():
+            client.await_ready(START_TIMEOUT)
 
-    def settings(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings laid over the application's: addresses, then the scenario's, then *own*."""
-        broker = self.brokers["main"]
-        backend = self.brokers.get("backend")
-        settings: dict[str, Any] = {
-            "broker_url": broker.url(0),
-            "result_backend": backend.url(0) if backend else broker.url(1),
+    def _make(self) -> None:
+        """The clients and workers, not started yet."""
+        self.clients = {
+            name: Client(spec, **self._of_app(spec.app, spec.config)) for name, spec in self._plan.clients.items()
         }
-        if self._plan.queues:
-            settings["task_queues"] = {
-                name: {("exchange_type" if key == "type" else key): value for key, value in options.items()}
-                for name, options in self._plan.queues.items()
-            }
-        return merged(merged(settings, self._plan.config), own)
+        self.workers = {
+            name: Worker(spec, **self._of_app(spec.app, spec.config), on_exit=self._worker_ended)
+            for name, spec in self._plan.workers.items()
+        }
+
+    def _of_app(self, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What a process of an application is made with."""
+        return {
+            "keeper": self._keeper,
+            "app": apps.target(self._plan, app),
+            "settings": self.settings(own, app=app),
+            "folder": self._folder,
+            "control": self.control,
+        }
+
+    def settings(self, own: Mapping[str, Any], *, app: str = apps.MAIN) -> dict[str, Any]:
+        """The settings laid over those of an application: addresses, then the scenario's, then *own*."""
+        return apps.settings_of(self._plan, app, own, lambda name, db: self.broker(name).url(db))
 
     def start_broker(self, name: str) -> None:
         """Start one server; it answers PING when this returns."""
@@ -129,8 +118,13 @@ class Environment:
         return self._connections[name, db]
 
     def results(self) -> Redis:
-        """The harness's connection to where results are kept."""
-        return self.redis("backend", 0) if "backend" in self.brokers else self.redis("main", 1)
+        """The harness's connection to where the main application keeps its results."""
+        space = apps.keyspace_of(self._plan, apps.MAIN, {})
+        return self.redis(space.backend, space.result_db)
+
+    def keyspaces(self) -> list[Keyspace]:
+        """Every keyspace that a process of the run uses, each once."""
+        return list(dict.fromkeys(self.spaces.values()))
 
     def start_worker(self, worker: Worker, *, ready: bool = True) -> None:
         """Start a worker and, unless told otherwise, wait until it is ready."""
@@ -155,7 +149,9 @@ class Environment:
                 hint="the application sets it where nothing can be laid over it; change it there",
             )
         until(
-            lambda: self._event(worker, "consuming", pid) and self._brpop_pending(worker) and self._commands_heard(),
+            lambda: (
+                self._event(worker, "consuming", pid) and self._brpop_pending(worker) and self._commands_heard(worker)
+            ),
             what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
             timeout=START_TIMEOUT,
             last=lambda: worker.log_tail(5),
@@ -172,6 +168,13 @@ class Environment:
             raise UsageError(f"no worker is called {name!r}", hint=f"workers here: {', '.join(self.workers)}")
         return self.workers[name]
 
+    def client(self, name: str | None = None) -> Client:
+        """The client of that name; by default the first."""
+        chosen = next(iter(self.clients), "main") if name is None else name
+        if chosen not in self.clients:
+            raise UsageError(f"no client is called {chosen!r}", hint=f"clients here: {', '.join(self.clients)}")
+        return self.clients[chosen]
+
     def addresses(self) -> Sequence[str]:
         """Where the system can be reached, passwords left out (``--chaos-keep``)."""
         brokers = [f"{name}: {b.server} {b.version} on 127.0.0.1:{b.port}" for name, b in self.brokers.items()]
@@ -181,8 +184,8 @@ class Environment:
         """End every process but the servers, at once: what can be learnt from them has been learnt."""
         for worker in self.workers.values():
             worker.asked_to_end = True
-        if self.client is not None:
-            self.client.close()
+        for client in self.clients.values():
+            client.close()
         self._keeper.end_all(spare=[server.child for server in self.brokers.values() if server.child is not None])
 
     def end(self) -> None:
@@ -207,9 +210,7 @@ class Environment:
         A worker that waits there has handed on everything that it was given before: there is no other way to know
         that no message lies between the server's reply to BRPOP and the worker's first word about it.
         """
-        from pytest_celery_chaos.brokers.keys import pending_brpop
-
-        pending = set(pending_brpop(self.redis("main", 0)))
+        pending = self._pending_brpop()
         living = [worker for worker in self.workers.values() if worker.alive]
         addresses = {worker.name: self._consumers(worker) for worker in living}
         if any(None in each for each in addresses.values()):
@@ -226,24 +227,31 @@ class Environment:
         }
 
     def _brpop_pending(self, worker: Worker) -> bool:
+        pending, addresses = self._pending_brpop(), self._consumers(worker)
+        return bool(pending) if addresses == {None} else bool(addresses & pending)
+
+    def _pending_brpop(self) -> set[str]:
+        """Addresses of the connections, of whatever server and database, that wait in BRPOP."""
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
-        pending, addresses = pending_brpop(self.redis("main", 0)), self._consumers(worker)
-        return bool(pending) if addresses == {None} else bool(addresses & set(pending))
+        servers = dict.fromkeys(space.broker for space in self.spaces.values())
+        return {address for name in servers for address in pending_brpop(self.redis(name, 0))}
 
-    def _commands_heard(self) -> bool:
-        """Whether as many connections are subscribed as there are living workers with remote control."""
+    def _commands_heard(self, worker: Worker) -> bool:
+        """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
         from pytest_celery_chaos.brokers.keys import subscribers
 
+        mine = self.spaces[worker.source]
         living = {(worker.source, worker.pid) for worker in self.workers.values() if worker.alive}
         wanted = [
             event
             for event in self._live.read()
             if event.kind == "ready"
             and (event.source, event.pid) in living
+            and self.spaces[event.source].messages[:2] == mine.messages[:2]
             and event.attrs.get("settings", {}).get("worker_enable_remote_control", True)
         ]
-        return subscribers(self.redis("main", 0)) >= len(wanted)
+        return subscribers(self.redis(mine.broker, 0), mine.db) >= len(wanted)
 
     def _worker_ended(self, worker: Worker, child: Child) -> None:
         self._offline(worker.source, child, asked=worker.asked_to_end)

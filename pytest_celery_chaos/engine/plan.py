@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.values import AtLeast, BrokerRef
 from pytest_celery_chaos.workers.spec import WorkerSpec
+
+#: The number of one of a server's databases.
+Database: TypeAlias = Annotated[int, AtLeast(0)]
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,37 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class AppSpec:
+    """One of several applications, with settings and databases of its own.
+
+    :param app: ``builtin``, or the user's own as ``proj.celery:app``; default: what the file's ``app`` says.
+    :param config: Celery settings, merged over the file's ``config``.
+    :param broker: the server that holds its messages.
+    :param db: the database of its messages.
+    :param backend: the server that holds its results; default: the file's backend, or else its broker.
+    :param result_db: the database of its results; default: 1 on its broker, 0 on a server for results.
+    """
+
+    app: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    broker: BrokerRef = "main"
+    db: Database = 0
+    backend: BrokerRef | None = None
+    result_db: Database | None = None
+
+
+def _one_client() -> Mapping[str, ClientSpec]:
+    return {"main": ClientSpec("main")}
+
+
+@dataclass(frozen=True)
 class Plan:
     """One run.
 
     :param app: ``builtin``, or the user's own as ``proj.celery:app``.
     :param config: Celery settings for every worker and client, merged over the application's.
+    :param apps: applications beside, or instead of, ``main``, by name.
+    :param clients: by name; the first is the one that steps mean if they name none.
     :param backend: a server of its own for results; None: database 1 of the broker.
     :param observe: judge after so many seconds instead of waiting for quiet.
     :param quiet: seconds that quiet may take.
@@ -104,6 +135,8 @@ class Plan:
     refs: Sequence[str] = ()
     app: str = "builtin"
     config: Mapping[str, Any] = field(default_factory=dict)
+    apps: Mapping[str, AppSpec] = field(default_factory=dict)
+    clients: Mapping[str, ClientSpec] = field(default_factory=_one_client)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     broker: BrokerSpec = field(default_factory=BrokerSpec)
     backend: BrokerSpec | None = None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_celery_chaos.brokers.keys import snapshot
+from pytest_celery_chaos.brokers.keyspace import Keyspace
+from pytest_celery_chaos.brokers.keyspace import look as look_at
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.clients.client import Client
+from pytest_celery_chaos.engine.apps import MAIN, keyspace_of
 from pytest_celery_chaos.engine.environment import Environment
 from pytest_celery_chaos.engine.folder import RunFolder
 from pytest_celery_chaos.engine.gate import Armed, Gate
@@ -24,6 +26,9 @@ from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workloads import WORKLOADS
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 Heal = Callable[[], None]
 #: Seconds that a process is held at a moment before it goes on by itself, unless the moment says otherwise.
@@ -62,7 +67,9 @@ class Run:
         self._timers: list[threading.Timer] = []
         self._current = threading.local()
         self._done: dict[str, float] = {}
-        self._queues, self._queues_read = {"celery", *plan.queues}, 0
+        self._main = keyspace_of(plan, MAIN, {})
+        self._queues = {each.messages: {"celery", *plan.queues} for each in (self._main, *self.keyspaces())}
+        self._queues_read = 0
 
     def doing(self, what: str) -> None:
         """Say what is being done, for the progress line."""
@@ -77,10 +84,12 @@ class Run:
 
     # -- what verbs use -------------------------------------------------------------------------------------------
 
-    @property
-    def client(self) -> Client:
-        assert self.environment.client is not None, "the environment has not been started"
-        return self.environment.client
+    def client_of(self, name: str | None = None) -> Client:
+        """The client of that name; by default the first that the scenario lists.
+
+        :raises UsageError: there is none.
+        """
+        return self.environment.client(name)
 
     @property
     def step(self) -> Step:
@@ -188,25 +197,29 @@ class Run:
 
     def keys(self, *, results: bool = False) -> dict[str, Any]:
         """What lies in the broker now (and in the backend), without an event of the history."""
-        options = self.plan.config.get("broker_transport_options", {})
-        return snapshot(
-            self.environment.redis("main", 0),
-            self.environment.results() if results else None,
-            self.queues(),
-            prefix=options.get("global_keyprefix", ""),
-        )
+        return look_at(self.keyspaces(), self.environment.redis, self.queues(), with_results=results)
 
-    def queues(self) -> Sequence[str]:
-        """Every queue that a worker consumes from or a publish named."""
+    def keyspaces(self) -> list[Keyspace]:
+        """Where the run's applications keep messages and results; the main application's comes first."""
+        return self.environment.keyspaces()
+
+    def redis(self, broker: str = "main", db: int = 0) -> Redis:
+        """The harness's own connection to a server's database, for plain reads."""
+        return self.environment.redis(broker, db)
+
+    def queues(self) -> Mapping[tuple[str, int, str], Sequence[str]]:
+        """By :attr:`Keyspace.messages`, every queue that a worker consumes from or a publish named."""
         position = self._queues_read
         for event in self.live.since(position):
             position += 1
+            space = self.environment.spaces.get(event.source, self._main)
+            named = self._queues[space.messages]
             if event.kind == "ready":
-                self._queues.update(event.attrs.get("queues") or ())
+                named.update(event.attrs.get("queues") or ())
             elif event.kind == "publish" and event.attrs.get("queue"):
-                self._queues.add(event.attrs["queue"])
+                named.add(event.attrs["queue"])
         self._queues_read = position  # by one assignment: two threads may look at once
-        return sorted(self._queues)
+        return {place: sorted(names) for place, names in self._queues.items()}
 
     # -- steps and moments ----------------------------------------------------------------------------------------
 

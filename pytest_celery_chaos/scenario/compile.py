@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
-from pytest_celery_chaos.engine.plan import Plan
+from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.engine.plan import AppSpec, Plan
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.scenario.model import Format, Scenario
 from pytest_celery_chaos.scenario.problems import nearest
@@ -48,7 +49,7 @@ def server_of(text: str) -> Mapping[str, Any]:
 
 def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any] | None, pool: str | None) -> Plan:
     broker = BrokerSpec(**said.broker)
-    backend = None if said.backend is None else BrokerSpec(**{"name": "backend", **said.backend})
+    backend = None if said.backend is None else BrokerSpec(**said.backend, name="backend")
     if server:
         broker = replace(broker, **server, path=None)
         if backend and not said.backend.keys() & {"server", "version", "path"}:  # type: ignore[union-attr]
@@ -58,6 +59,7 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         name: WorkerSpec(**{"pool": default, "profile": said.profile, **given}, name=name)
         for name, given in said.workers.items()
     }
+    clients = {name: ClientSpec(**given, name=name) for name, given in (said.clients or {"main": {}}).items()}
     return Plan(
         scenario=said.scenario,
         variant=variant,
@@ -66,6 +68,8 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         refs=said.refs,
         app=said.app,
         config=said.config,
+        apps={name: AppSpec(**given) for name, given in said.apps.items()},
+        clients=clients,
         queues=said.queues,
         broker=broker,
         backend=backend,

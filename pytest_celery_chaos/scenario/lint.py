@@ -12,7 +12,6 @@ from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import StepEntry
 from pytest_celery_chaos.scenario.model import Format
 from pytest_celery_chaos.scenario.moments import check_moments
-from pytest_celery_chaos.scenario.names import brokers
 from pytest_celery_chaos.scenario.problems import Problems, nearest
 from pytest_celery_chaos.scenario.tree import Place
 
@@ -49,6 +48,7 @@ def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[
     meaning = Meaning(said, root, decoder.problems, decoder)
     _settings(meaning)
     _servers(meaning)
+    _named(meaning)
     _workers(meaning)
     _targets(meaning)
     check_moments(meaning.steps, said.workers, decoder.problems)
@@ -81,20 +81,28 @@ def _servers(meaning: Meaning) -> None:
             meaning.problems.add(meaning.place(key, "version"), what, 'write it or its beginning: "9.1"')
         if given.get("save") is not None and given.get("persistence") != "rdb":
             meaning.problems.add(meaning.place(key, "save"), f"{key}: save needs persistence: rdb", "add it")
-    broker, backend = brokers(meaning.root)
-    if backend == broker:
-        what = f"broker and backend are both called {broker!r}"
-        meaning.problems.add(meaning.place("backend", "name"), what, "give one of them another name")
+
+
+def _named(meaning: Meaning) -> None:
+    """Names are such that nothing else is taken for them; applications are written as Celery takes them."""
+    said, add = meaning.said, meaning.problems.add
+    for key, noun in (("workers", "a worker"), ("clients", "a client"), ("apps", "an app")):
+        for name in getattr(said, key):
+            if not _NAME.fullmatch(name):
+                listed = meaning.root.items[key]
+                place = listed.places[name] if isinstance(listed, tree.Mapping) else listed.place
+                add(place, f"{name!r} is no name for {noun}", "use letters, digits, - and _; begin with a letter")
+    for name, given in said.apps.items():
+        app = given.get("app")
+        if app not in (None, "builtin") and not _APP.fullmatch(app):
+            place = meaning.place("apps", name, "app")
+            add(place, f"app: {app!r} names no application", "write builtin, or proj.celery:app")
 
 
 def _workers(meaning: Meaning) -> None:
     said, add = meaning.said, meaning.problems.add
     started = {step.args.get("worker") for step in _of(meaning, "start", "restart")}
     for name, given in said.workers.items():
-        if not _NAME.fullmatch(name):
-            listed = meaning.root.items["workers"]
-            place = listed.places[name] if isinstance(listed, tree.Mapping) else listed.place
-            add(place, f"{name!r} is no name for a worker", "use letters, digits, - and _; begin with a letter")
         if given.get("concurrency", 1) < 1:
             add(meaning.place("workers", name, "concurrency"), "concurrency: expected at least 1", "write 1 or more")
         for queue in given.get("queues", ()):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.engine.plan import AppSpec
 from pytest_celery_chaos.scenario import fields
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import ExpectEntry, ExpectList, StepEntry, StepList
@@ -65,9 +67,13 @@ class Format:
     :param variants: by variant, the values that stand for `$name`. Every variant gives the same names; each is one
         test. `$$name` is the text `$name`.
     :param config: Celery settings for every worker and client, merged over the application's.
+    :param apps: by name, further applications with settings, databases and prefixes of their own; `main` is the one
+        that `app` and `config` describe, and may be listed to give it other databases.
+    :param clients: by name, the processes that publish; the first is meant where a step names none. Default: one,
+        `main`.
     :param queues: by name, the queues beside Celery's default one.
-    :param broker: the server; on the command line `--server` chooses another server or version.
-    :param backend: a server of its own for results; default: database 1 of the broker.
+    :param broker: the server, called `main`; on the command line `--server` chooses another server or version.
+    :param backend: a server of its own for results, called `backend`; default: database 1 of the broker.
     :param observe: judge after so long instead of waiting for quiet, where it never falls quiet.
     :param quiet: how long quiet may take before the run is inconclusive.
     :param expect: what must hold, beside what always must.
@@ -83,9 +89,11 @@ class Format:
     pools: Sequence[Pool] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    apps: Mapping[str, Annotated[Mapping[str, Any], Part(AppSpec)]] = field(default_factory=dict)
+    clients: Mapping[str, Annotated[Mapping[str, Any], Part(ClientSpec, but=("name",))]] = field(default_factory=dict)
     queues: Mapping[str, Annotated[Mapping[str, Any], Part(QueueSpec)]] = field(default_factory=dict)
-    broker: Annotated[Mapping[str, Any], Part(BrokerSpec)] = field(default_factory=dict)
-    backend: Annotated[Mapping[str, Any], Part(BrokerSpec)] | None = None
+    broker: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] = field(default_factory=dict)
+    backend: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] | None = None
     observe: Duration | None = None
     quiet: Duration = 60.0
     expect: Annotated[Sequence[ExpectEntry], ExpectList()] = ()

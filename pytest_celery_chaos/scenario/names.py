@@ -39,13 +39,15 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
     tasks = [step.task for step in steps if step.task and step.verb == "send"]
     known: dict[str, tuple[str, Iterable[str]]] = {
         "worker": ("no worker is called", _keys(root.items.get("workers"))),
+        "client": ("no client is called", list(_keys(root.items.get("clients"))) or ["main"]),
+        "app": ("no app is called", {"main", *_keys(root.items.get("apps"))}),
         "broker": ("no broker is called", _brokers(root)),
         "step": ("no step is called", named),
         "fault": ("no fault is called", [*faults, "all"]),
         "task": ("no send step and no task is called", {*labels, *tasks, *vocabulary.tasks}),
         "task_name": ("no built-in task is called", vocabulary.tasks),
     }
-    builtin = _text(root.items.get("app")) in (None, "builtin")
+    builtin = all(_text(each) in (None, "builtin") for each in _applications(root))
     for use in uses:
         what, names = known[use.kind]
         if use.name in names or (use.kind == "task" and ("." in use.name or _UUID.fullmatch(use.name))):
@@ -55,15 +57,16 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
         problems.add(use.place, f"{what} {use.name!r}", nearest(use.name, names))
 
 
-def brokers(root: tree.Mapping) -> tuple[str, str | None]:
-    """The names of the broker and of the backend, if there is one."""
-    given = root.items.get("backend")
-    backend = None if given is None or tree.is_null(given) else _text(_child(given, "name")) or "backend"
-    return _text(_child(root.items.get("broker"), "name")) or "main", backend
-
-
 def _brokers(root: tree.Mapping) -> list[str]:
-    return [name for name in brokers(root) if name]
+    given = root.items.get("backend")
+    return ["main"] if given is None or tree.is_null(given) else ["main", "backend"]
+
+
+def _applications(root: tree.Mapping) -> Iterator[Node | None]:
+    yield root.items.get("app")
+    apps = root.items.get("apps")
+    for name in _keys(apps):
+        yield _child(_child(apps, name), "app")
 
 
 def _once(steps: Sequence[_Named], problems: Problems) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.engine.plan import Hazard
+from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.engine.plan import AppSpec, Hazard
 from pytest_celery_chaos.history.event import KINDS, POINTS, WIRE_POINTS
 from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.scenario import fields as keys
@@ -78,10 +79,14 @@ def reference_page(vocabulary: Vocabulary | None = None) -> str:
         "## Keys of the file\n",
         _table(keys.of_dataclass(Format)),
         "## `broker` and `backend`\n",
-        _table(keys.of_dataclass(BrokerSpec)),
+        _table(keys.of_dataclass(BrokerSpec).without("name")),
         "## `workers`\n",
         _table(keys.of_dataclass(WorkerSpec).without("name")),
         _PROFILE,
+        "## `apps`\n",
+        _table(keys.of_dataclass(AppSpec)),
+        "## `clients`\n",
+        _table(keys.of_dataclass(ClientSpec).without("name")),
         "## `queues`\n",
         _table(keys.of_dataclass(QueueSpec)),
         "## `steps`\n",

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pytest_celery_chaos.values import AppRef
+
 Pool = Literal["prefork", "solo", "threads"]
 #: `default` is Celery as users run it: mingle, gossip and heartbeat on. `fast` starts a second sooner, without
 #: them, and so without the revoked ids that mingle carries from worker to worker.
@@ -17,6 +19,7 @@ class WorkerSpec:
     """One ``celery worker``.
 
     :param name: by which steps name it; its node name is ``NAME@chaos`` unless *hostname* says otherwise.
+    :param app: which of the scenario's applications it runs.
     :param pool: ``--pool``.
     :param concurrency: ``--concurrency``.
     :param queues: ``--queues``; empty: the application's default.
@@ -31,6 +34,7 @@ class WorkerSpec:
     """
 
     name: str
+    app: AppRef = "main"
     pool: Pool = "prefork"
     concurrency: int = 1
     queues: Sequence[str] = ()

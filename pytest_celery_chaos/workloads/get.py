@@ -26,6 +26,8 @@ def get(run: Run, *, task: TaskRef, timeout: Duration = 10.0) -> object:
     if len(ids) != 1:
         raise UsageError(f"{task!r} stands for {len(ids)} messages; get needs one", where=run.step.place)
     try:
-        return run.client.order("get", {"id": ids[0], "timeout": timeout}, timeout=timeout + _PATIENCE).get("value")
+        return (
+            run.client_of().order("get", {"id": ids[0], "timeout": timeout}, timeout=timeout + _PATIENCE).get("value")
+        )
     except WaitExpired:
         return None

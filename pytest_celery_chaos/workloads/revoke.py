@@ -28,4 +28,4 @@ def revoke(
     if not ids:
         raise UsageError(f"nothing called {task!r} has been published yet", where=run.step.place)
     order = {"ids": list(ids), "terminate": terminate, "signal": f"SIG{signal.upper().removeprefix('SIG')}"}
-    run.client.order("revoke", order, timeout=timeout)
+    run.client_of().order("revoke", order, timeout=timeout)

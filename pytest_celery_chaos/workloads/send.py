@@ -90,7 +90,7 @@ def send(
         "rate": rate,
     }
     try:
-        run.client.order("send", order, timeout=timeout + (times / rate if rate else 0.0))
+        run.client_of().order("send", order, timeout=timeout + (times / rate if rate else 0.0))
     except WaitExpired:
         # The publish blocks: what that means is for the checks to say, from its open invocation in the history.
         return

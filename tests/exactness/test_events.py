@@ -35,7 +35,7 @@ class Life:
         bench.start()
         self.begun = len(bench.run.live.read())
         order = {"task": "count", "args": [], "kwargs": {}, "options": {}, "rate": None}
-        bench.run.client.post("send", {**order, "prefix": self.prefix, "times": messages})
+        bench.run.client_of().post("send", {**order, "prefix": self.prefix, "times": messages})
 
     def events(self) -> list[Event]:
         """What the worker has written about its tasks."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_celery_chaos.brokers.keyspace import Keyspace
+from pytest_celery_chaos.engine.apps import config_of, keyspace_of, settings_of, spaces, target
 from pytest_celery_chaos.engine.plan import Moment, Plan
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.scenario.compile import compile_scenario, plans_of
@@ -111,3 +113,43 @@ def test_a_mistake_in_two_variants_is_told_once_and_one_in_one_variant_names_its
         plans("variants: {x: {h: warm}, y: {h: wram}}\nworkers: {a: {}}\nsteps:\n- stop: {worker: b, how: $h}\n")
     assert str(caught.value).count("no worker is called 'b'") == 1
     assert "not 'wram' (from $h)" in str(caught.value)
+
+
+def test_apps_and_clients_reach_the_plan_each_with_a_keyspace_of_its_own() -> None:
+    (plan,) = plans(
+        "config: {task_acks_late: true, broker_transport_options: {visibility_timeout: 3}}\n"
+        "apps: {shop: {app: 'proj.celery:app', db: 2, result_db: 3,\n"
+        "  config: {broker_transport_options: {global_keyprefix: 's:'}}}}\n"
+        "clients: {web: {app: shop}, api: {}}\nworkers: {a: {app: shop}}\nsteps: [send: add]\n"
+    )
+    assert list(plan.clients) == ["web", "api"]
+    assert (target(plan, "shop"), target(plan, "main")) == ("proj.celery:app", "builtin")
+    assert config_of(plan, "shop", {})["broker_transport_options"] == {
+        "visibility_timeout": 3,
+        "global_keyprefix": "s:",
+    }
+    shop, main = Keyspace("shop", db=2, prefix="s:", result_db=3), Keyspace("main")
+    assert spaces(plan) == {"client:api": main, "client:web": shop, "worker:a": shop}
+    assert next(iter(spaces(plan).values())) == main  # its queues bear their names alone
+    assert settings_of(plan, "shop", {}, lambda name, db: f"redis://{name}/{db}") == {
+        "broker_url": "redis://main/2",
+        "result_backend": "redis://main/3",
+        **config_of(plan, "shop", {}),
+    }
+
+
+def test_without_apps_and_clients_there_is_one_of_each() -> None:
+    (plan,) = plans("workers: {a: {}}\nsteps: [send: add]\n")
+    assert spaces(plan) == {"client:main": Keyspace("main"), "worker:a": Keyspace("main")}
+
+
+def test_a_server_for_results_holds_them_in_its_database_0_unless_told_otherwise() -> None:
+    apps = "apps: {b: {result_db: 5}, c: {broker: backend}, d: {backend: main}}\n"
+    (plan,) = plans(f"backend: {{}}\n{apps}workers: {{a: {{}}}}\nsteps: [send: add]\n")
+    found = {name: keyspace_of(plan, name, {}) for name in ("main", "b", "c", "d")}
+    assert {name: (each.broker, each.backend, each.result_db) for name, each in found.items()} == {
+        "main": ("main", "backend", 0),
+        "b": ("main", "backend", 5),
+        "c": ("backend", "backend", 1),
+        "d": ("main", "main", 1),
+    }

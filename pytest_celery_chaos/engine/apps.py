@@ -1,0 +1,90 @@
+"""The applications of a plan: their settings, and where they keep their messages and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytest_celery_chaos.brokers.keyspace import Keyspace
+from pytest_celery_chaos.engine.plan import AppSpec, Plan
+
+#: The application that the file's own `app` and `config` describe.
+MAIN = "main"
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings *above* laid over those *below*; nested ones (`broker_transport_options`) key by key."""
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def app_of(plan: Plan, name: str) -> AppSpec:
+    """One application of the plan; ``main`` is always there."""
+    return plan.apps.get(name) or AppSpec()
+
+
+def target(plan: Plan, name: str) -> str:
+    """The application as ``celery -A`` takes it, or ``builtin``."""
+    return app_of(plan, name).app or plan.app
+
+
+def config_of(plan: Plan, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Celery settings of a process: the file's, the application's over them, then the process's *own*."""
+    return merged(merged(plan.config, app_of(plan, name).config), own)
+
+
+def keyspace_of(plan: Plan, name: str, own: Mapping[str, Any]) -> Keyspace:
+    """Where a process of the application *name* with settings of its *own* keeps messages and results."""
+    app, config = app_of(plan, name), config_of(plan, name, own)
+    backend = app.backend or ("backend" if plan.backend else app.broker)
+    result_db = app.result_db if app.result_db is not None else (1 if backend == app.broker else 0)
+    return Keyspace(
+        name,
+        broker=app.broker,
+        db=app.db,
+        prefix=_prefix(config, "broker_transport_options"),
+        backend=backend,
+        result_db=result_db,
+        result_prefix=_prefix(config, "result_backend_transport_options"),
+    )
+
+
+def settings_of(plan: Plan, name: str, own: Mapping[str, Any], url: Callable[[str, int], str]) -> dict[str, Any]:
+    """What is laid over the settings of a process: addresses, queues, then what the file says (:func:`config_of`).
+
+    :param url: a server's address for one of its databases.
+    """
+    space = keyspace_of(plan, name, own)
+    settings: dict[str, Any] = {
+        "broker_url": url(space.broker, space.db),
+        "result_backend": url(space.backend, space.result_db),
+    }
+    if plan.queues:
+        settings["task_queues"] = {
+            queue: {("exchange_type" if key == "type" else key): value for key, value in options.items()}
+            for queue, options in plan.queues.items()
+        }
+    return merged(settings, config_of(plan, name, own))
+
+
+def processes(plan: Plan) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Of each process (``worker:a``), its application and its own settings."""
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for role, specs in (("client", plan.clients), ("worker", plan.workers)):
+        for name, spec in specs.items():
+            found[f"{role}:{name}"] = spec.app, spec.config
+    return found
+
+
+def spaces(plan: Plan) -> dict[str, Keyspace]:
+    """The keyspace of each process; that of the main application, where it is in use, comes first."""
+    found = {source: keyspace_of(plan, app, own) for source, (app, own) in processes(plan).items()}
+    return dict(sorted(found.items(), key=lambda pair: pair[1].app != MAIN))
+
+
+def _prefix(config: Mapping[str, Any], options: str) -> str:
+    found = config.get(options)
+    return str(found.get("global_keyprefix") or "") if isinstance(found, Mapping) else ""
