@@ -32,7 +32,7 @@ $(BIN)/pip:
 	  rm -rf $(VENV); apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[statedb]"
 	touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) $(VENV)/.installed

@@ -84,10 +84,13 @@ class LocalServer:
 
     def url(self, db: int) -> str:
         """For ``broker_url`` and ``result_backend``, with the password: never into a log or a report."""
-        user = f":{quote(self.password, safe='')}@" if self.password else ""
         if self.spec.socket:
-            return f"redis+socket://{user}{quote(str(self.socket_path))}?virtual_host={db}"
-        return f"redis://{user}127.0.0.1:{self.port}/{db}"
+            return f"redis+socket://{self._user}{quote(str(self.socket_path))}?virtual_host={db}"
+        return self.tcp_url(db)
+
+    def tcp_url(self, db: int) -> str:
+        """The same over TCP, which every server listens to, for what takes no socket."""
+        return f"redis://{self._user}127.0.0.1:{self.port}/{db}"
 
     def client(self, db: int, **options: Any) -> Redis:
         """A client of the harness's own. It answers in bytes, and raises instead of hanging on a paused server.
@@ -241,6 +244,10 @@ class LocalServer:
         if "port" in self.__dict__:
             ports.release_port(self.port)
             del self.port
+
+    @property
+    def _user(self) -> str:
+        return f":{quote(self.password, safe='')}@" if self.password else ""
 
     def _running(self, verb: str) -> Child:
         if self.child is None or not self.child.alive:

@@ -42,6 +42,8 @@ CHORD_UNLOCK: Final = "chord-unlock-"
 #: Results, counted task ids, difference to the size, size, claim (Celery 5.7; before it without ``.d`` and ``.c``).
 CHORD_PARTS: Final = (".j", ".d", ".t", ".s", ".c")
 STATEDB: Final = "celery:worker:state:"
+#: Where `statedb: redis` keeps it: the last of a server's databases, so that no application's keys lie among it.
+STATEDB_DB: Final = 15
 #: Begins every key that the harness itself writes: never foreign, never left behind by anybody under test.
 HARNESS: Final = "celery-chaos:"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.brokers.local import LocalServer
+from pytest_celery_chaos.brokers.roles import STATEDB_DB
 from pytest_celery_chaos.clients.client import Client
 from pytest_celery_chaos.engine import apps
 from pytest_celery_chaos.engine.live import Live
@@ -80,7 +81,12 @@ class Environment:
             name: Client(spec, **self._of_app(spec.app, spec.config)) for name, spec in self._plan.clients.items()
         }
         self.workers = {
-            name: Worker(spec, **self._of_app(spec.app, spec.config), on_exit=self._worker_ended)
+            name: Worker(
+                spec,
+                **self._of_app(spec.app, spec.config),
+                on_exit=self._worker_ended,
+                state=self.broker(spec.statedb_server).tcp_url(STATEDB_DB),
+            )
             for name, spec in self._plan.workers.items()
         }
 

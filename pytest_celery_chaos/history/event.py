@@ -95,8 +95,9 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "publish": "invoke/ok/fail/unknown: name, queue, eta, expires, retries; a retry publishes its own id again",
         "get": "invoke/ok/fail/unknown, client: timeout; state or error",
         "control": "invoke/ok/fail, client: a remote-control command was sent: command, ids, replies",
+        "warned": "Celery's remote control has warned of something: category, text",
         # worker, main process
-        "ready": "hostname, pool, concurrency, queues, settings (in force), tasks (options of each), versions",
+        "ready": "hostname, pool, queues, settings (in force), tasks (of each its options), revoked, versions",
         "consuming": "BRPOP was sent for the first time on a connection: address (ours, host:port)",
         "popped": "BRPOP has answered, `unacked` not yet written: name, tag, redelivered, retries",
         "received": "`unacked` and `unacked_index` written: name, tag, redelivered, retries, eta",
@@ -104,7 +105,9 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "reject": "invoke/ok: tag, requeue",
         "restore": "invoke/ok/fail: tag, reason (sweep, shutdown, reject); fail: somebody else had it",
         "sweep": "invoke (mutex held, nothing restored yet) / ok (all due restored, mutex still held)",
-        "revoke": "invoke (command heard) / ok (known): ids, method, terminate",
+        "revoke": "invoke (command heard) / ok (known): ids, method (revoke …, mingle, hello), terminate",
+        "revoked_loaded": "invoke/ok/fail, at start: revoked ids were read from a store (file, redis): store, key, ids",
+        "revoked_saved": "invoke/ok/fail, at exit: the same, written",
         "revoked": "a received task was discarded: reason (revoked, expired, terminated)",
         "settled": "the main process is done with the request",
         "connection_lost": "error, before (true: while connecting)",
@@ -158,6 +161,8 @@ POINTS: Final[Mapping[str, tuple[tuple[str, Phase | None], tuple[str, Phase | No
         "restore": (("restore", "invoke"), ("restore", "ok")),
         "sweep": (("sweep", "invoke"), ("sweep", "ok")),
         "revoke": (("revoke", "invoke"), ("revoke", "ok")),
+        "load_state": (("revoked_loaded", "invoke"), ("revoked_loaded", "ok")),
+        "save_state": (("revoked_saved", "invoke"), ("revoked_saved", "ok")),
     }
 )
 

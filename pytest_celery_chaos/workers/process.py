@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_celery_chaos.errors import StartFailed, UsageError
+from pytest_celery_chaos.workers import statedb
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Worker:
     :param app: as ``celery -A`` takes it, or ``builtin``.
     :param settings: Celery settings laid over the application's: addresses, the scenario's, the worker's own.
     :param on_exit: called when the main process has ended, on the keeper's thread.
+    :param state: where ``statedb: redis`` keeps its state.
+    :raises UsageError: ``statedb: redis`` without the package that does it.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class Worker:
         folder: Path,
         control: Path,
         on_exit: Callable[[Worker, Child], None],
+        state: statedb.Address = "",
     ) -> None:
+        statedb.check(spec)
         self.spec, self.name, self.source = spec, spec.name, f"worker:{spec.name}"
         self.settings = settings
         self.log = folder / "logs" / f"worker-{spec.name}.log"
@@ -77,6 +82,7 @@ class Worker:
         self._keeper, self._folder, self._control = keeper, folder, control
         self._app = BUILTIN_APP if app == "builtin" else app
         self._on_exit = on_exit
+        self._state = state
 
     @property
     def alive(self) -> bool:
@@ -94,7 +100,7 @@ class Worker:
         if spec.celery is not None:
             from pytest_celery_chaos.workers.runtime import python_for
 
-            python = str(python_for(spec.celery))
+            python = str(python_for(spec.celery, statedb.packages(spec)))
         # As a user starts it: by the script. `python -m celery` cannot start itself again on SIGHUP. The script is
         # given to Python by name, since the first line of one in a moved environment names a Python that is gone.
         script = Path(python).parent / "celery"
@@ -104,8 +110,7 @@ class Worker:
         line += ["--pool", spec.pool, "--concurrency", str(spec.concurrency)]
         if spec.queues:
             line += ["--queues", ",".join(spec.queues)]
-        if spec.statedb is not None:
-            line += ["--statedb", str(self._statedb(spec.statedb))]
+        line += statedb.options(spec, self._folder, self._state)
         if spec.profile == "fast":
             line += _FAST
         return [*line, *spec.options]
@@ -127,7 +132,7 @@ class Worker:
                 ledgers=self._folder / "ledgers",
                 control=self._control,
                 settings=self.settings,
-                extra=self.spec.env,
+                extra={**statedb.environment(self.spec, self._state), **self.spec.env},
             ),
             cwd=Path.cwd(),
             log=self.log,
@@ -167,13 +172,6 @@ class Worker:
         if self.child is None or not self.child.alive:
             raise UsageError(f"worker {self.name!r} is not running", hint="start it first")
         return self.child
-
-    def _statedb(self, given: str) -> Path:
-        if given != "file":
-            return Path(given)
-        folder = self._folder / "state"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{self.name}.state"
 
 
 #: How a worker is asked to stop. Soft and cold are one signal: `worker_soft_shutdown_timeout` tells them apart.

@@ -55,13 +55,15 @@ PINNED: Final = {
 }
 
 
-def python_for(celery_version: str) -> Path:
+def python_for(celery_version: str, more: tuple[str, ...] = ()) -> Path:
     """The Python of the environment with that Celery; made if it is not there yet (some seconds, needs the network).
 
-    It holds Celery alone: an application that imports more must do without ``celery:``, or bring it on PYTHONPATH.
+    It holds Celery alone, and *more*: an application that imports more must do without ``celery:``, or bring it on
+    PYTHONPATH.
     Safe to call at the same time in several processes: one makes it, the others wait.
 
     :param celery_version: ``5.3`` … ``5.7``.
+    :param more: further requirements; each set of them has an environment of its own.
     :raises UsageError: another version, or no Python on this machine that it supports.
     :raises StartFailed: it could not be made; the message ends with the installer's last lines.
     """
@@ -70,7 +72,7 @@ def python_for(celery_version: str) -> Path:
         known = ", ".join(PINNED)
         raise UsageError(f"no environment is known for Celery {celery_version!r}", hint=f"the versions are {known}")
     base = _base_python(celery_version, pinned)
-    folder = cache_folder() / "celery" / f"{celery_version}-py{base.tag}"
+    folder = cache_folder() / "celery" / "-".join([celery_version, f"py{base.tag}", *map(_slug, more)])
     python = folder / "bin" / "python"
     if python.exists():
         return python
@@ -78,7 +80,7 @@ def python_for(celery_version: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.with_name(f".{folder.name}.lock"), celery_version):
             if not python.exists():  # else another process was faster
-                _make(celery_version, base, pinned, folder)
+                _make(celery_version, base, (*pinned.requirements, *more), folder)
     except OSError as error:
         raise StartFailed(
             f"cannot write the cache: {error}",
@@ -134,14 +136,19 @@ def _runs(path: str, minor: int) -> bool:
         return False
 
 
-def _make(celery_version: str, base: _Base, pinned: Pinned, folder: Path) -> None:
+def _slug(requirement: str) -> str:
+    """A requirement as a part of a folder's name."""
+    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in requirement)
+
+
+def _make(celery_version: str, base: _Base, requirements: Sequence[str], folder: Path) -> None:
     """Make the environment beside its place and rename it: what stands there is always complete."""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
         python = made / "bin" / "python"
         where = f"Celery {celery_version}"
         _run([base.path, "-m", "venv", "--without-pip", str(made)], where, "making the virtual environment")
-        _run([*_installer(python), *pinned.requirements], where, "installing " + " ".join(pinned.requirements))
+        _run([*_installer(python), *requirements], where, "installing " + " ".join(requirements))
         check = "import celery, kombu.transport.redis; print(celery.__version__)"
         found = _run([str(python), "-c", check], where, "importing it").strip()
         if not found.startswith(f"{celery_version}."):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_celery_chaos.values import AppRef
+from pytest_celery_chaos.values import AppRef, BrokerRef
 
 Pool = Literal["prefork", "solo", "threads"]
 #: `default` is Celery as users run it: mingle, gossip and heartbeat on. `fast` starts a second sooner, without
@@ -26,7 +26,11 @@ class WorkerSpec:
     :param start: started with the environment; else by a ``start`` step.
     :param profile: see :data:`Profile`.
     :param hostname: ``--hostname``, the whole node name.
-    :param statedb: ``file`` keeps revoked ids in a file of the run (``--statedb``); a path is passed on as it is.
+    :param statedb: where it keeps revoked ids between its lives. ``file``: in a file of the run (``--statedb``).
+        ``redis``: in database 15 of a server of the run (``--redis-statedb``), by the package celery-redis-statedb,
+        which an application of your own has to install itself (``install_redis_statedb(app)``). ``redis-env``: the
+        same, but the address is given by ``REDIS_STATEDB_URL`` alone. Anything else is passed on as ``--statedb``.
+    :param statedb_server: whose server that is: the broker's or the backend's name.
     :param options: further command-line options, as they stand on the command line.
     :param env: environment variables.
     :param config: Celery settings laid over the application's in this worker alone.
@@ -42,6 +46,7 @@ class WorkerSpec:
     profile: Profile = "default"
     hostname: str | None = None
     statedb: str | None = None
+    statedb_server: BrokerRef = "main"
     options: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -127,12 +127,23 @@ class Lab:
         recorded: bool = True,
         ready: bool = True,
         celery: Sequence[str] = ("-m", "celery"),
+        packages: tuple[str, ...] = (),
     ) -> Process:
-        """A worker that has said ready. *settings* come on top of the addresses; *path* is the application's folder."""
+        """A worker that has said ready. *settings* come on top of the addresses; *path* is the application's folder.
+
+        *packages* are installed beside Celery.
+        """
         command = [*celery, "-A", app, "worker", "-l", "INFO", "-P", pool, "-c", str(concurrency)]
         command += ["-n", f"{name}@lab", *options]
         process = self.python(
-            version, command, source=f"worker:{name}", settings=settings, env=env, path=path, recorded=recorded
+            version,
+            command,
+            source=f"worker:{name}",
+            settings=settings,
+            env=env,
+            path=path,
+            recorded=recorded,
+            packages=packages,
         )
         if ready and recorded:
             process.until("ready")
@@ -159,6 +170,7 @@ class Lab:
         env: Mapping[str, str] | None = None,
         path: Path | None = None,
         recorded: bool = True,
+        packages: tuple[str, ...] = (),
     ) -> Process:
         """A Python of that Celery's environment."""
         folder = self.folder / f"{source.replace(':', '-')}-{len(self.processes)}"
@@ -173,7 +185,11 @@ class Lab:
             environment["CELERY_CHAOS_SETTINGS"] = json.dumps({**self.addresses, **(settings or {})})
         log = folder / "log"
         child = self.keeper.spawn(
-            source, [str(python_for(version)), *command], env={**environment, **(env or {})}, cwd=folder, log=log
+            source,
+            [str(python_for(version, packages)), *command],
+            env={**environment, **(env or {})},
+            cwd=folder,
+            log=log,
         )
         process = Process(child, folder, log)
         self.processes.append(process)

@@ -12,6 +12,11 @@ from celery import Celery
 
 app = Celery("celery_chaos_tasks", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/1")
 
+if os.environ.get("CELERY_CHAOS_STATEDB"):  # `statedb: redis`; an application of the user's does this itself
+    from celery_redis_statedb import install_redis_statedb
+
+    install_redis_statedb(app)
+
 
 def _append(line: str) -> None:
     # One write(2) to a file opened O_APPEND: evidence of an execution that no broker and no recorder took part in.

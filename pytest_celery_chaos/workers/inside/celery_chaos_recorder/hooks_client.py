@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from .describe import failure
-from .patches import wrap
+from .patches import put, wrap
 from .record import emit
 
 Method = Callable[..., Any]
@@ -52,9 +53,22 @@ def _broadcast(original: Method) -> Method:
     return broadcast
 
 
+class _Warnings:
+    """The ``warnings`` of one module of Celery: what it warns of is an event, and goes its way."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
+
+    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **kwargs: Any) -> None:
+        kind = type(message) if isinstance(message, Warning) else category
+        emit("warned", category=getattr(kind, "__name__", None), text=str(message))
+        warnings.warn(message, category, stacklevel + 1, **kwargs)
+
+
 def patch(module: ModuleType) -> None:
     """Change ``celery.result`` or ``celery.app.control``."""
     if module.__name__ == "celery.result":
         wrap(module, "AsyncResult.get", _get)
     else:
         wrap(module, "Control.broadcast", _broadcast)
+        put(module, "warnings", _Warnings())

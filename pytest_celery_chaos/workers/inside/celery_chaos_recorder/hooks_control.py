@@ -1,4 +1,4 @@
-"""Revokes: heard by remote control, or taken over from neighbours at start (mingle)."""
+"""Revokes: heard by remote control, or taken over between neighbours when a worker starts (mingle, hello)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ def _around(ids: list[str], attrs: dict[str, Any], call: Callable[[], Any]) -> A
 
 def _handle(original: Method) -> Method:
     def handle(self: Any, method: str, arguments: Any = None) -> Any:
+        given = arguments or {}
+        # A worker that starts tells its neighbours what it knows, too; one of the same name is taken for an echo.
+        if method == "hello" and given.get("revoked") and given.get("from_node") != self.hostname:
+            return _around(_ids(given["revoked"]), {"method": "hello"}, lambda: original(self, method, arguments))
         if method not in _METHODS:
             return original(self, method, arguments)
-        given = arguments or {}
         attrs: dict[str, Any] = {"method": method, "terminate": bool(given.get("terminate") or method == "terminate")}
         if given.get("headers"):
             attrs["headers"] = str(given["headers"])

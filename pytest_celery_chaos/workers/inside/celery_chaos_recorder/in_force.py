@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from . import overlay
+from .hooks_state import known
 from .ledger import redact
 from .patches import version_of
-from .record import versions
+from .record import MOST_IDS, versions
 
 SETTINGS = (
     "task_acks_late",
@@ -67,6 +68,7 @@ def report(consumer: Any) -> dict[str, Any]:
         "overlay": {key: _attempt(check) is True for key, check in _checks(consumer, channel)},
         "tasks": {name: _options(app.tasks[name]) for name in names[:MOST_TASKS]},
         "tasks_in_all": len(names),
+        "revoked": _attempt(_revoked),
     }
 
 
@@ -86,6 +88,11 @@ def _plain(value: Any) -> Any:
 def _pool(worker: Any) -> str:
     name = type(worker.pool).__module__.rpartition(".")[2]
     return "threads" if name == "thread" else name
+
+
+def _revoked() -> dict[str, Any]:
+    ids = known()
+    return {"count": len(ids), "ids": ids[:MOST_IDS]}
 
 
 def _options(task: Any) -> dict[str, Any]:
