@@ -118,6 +118,16 @@ def results(backend: Redis, ids: Iterable[str] | None = None, prefix: str = "") 
     return {each: _status(value) for each, value in zip(wanted, values, strict=True) if value is not None}
 
 
+def lives(client: Redis) -> dict[str, float]:
+    """Every key of a database, and the seconds that it has left to live; -1 where it does not expire (PTTL)."""
+    found = sorted(_text(key) for key in client.scan_iter(count=500))
+    pipe = client.pipeline(transaction=True)
+    for key in found:
+        pipe.pttl(key)
+    left = zip(found, pipe.execute(), strict=True)
+    return {key: ms / 1000 if ms >= 0 else -1 for key, ms in left if ms != -2}  # -2: it has just expired
+
+
 def pending_brpop(client: Redis) -> list[str]:
     """Addresses of the clients that wait in BRPOP at this moment (CLIENT LIST): consumers ready for a message."""
     clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]

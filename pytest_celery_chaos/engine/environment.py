@@ -16,6 +16,7 @@ from pytest_celery_chaos.errors import OverlayIneffective, UsageError
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.system.wait import until
 from pytest_celery_chaos.workers.process import Worker
+from pytest_celery_chaos.workers.statedb import REDIS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -131,6 +132,11 @@ class Environment:
     def keyspaces(self) -> list[Keyspace]:
         """Every keyspace that a process of the run uses, each once."""
         return list(dict.fromkeys(self.spaces.values()))
+
+    def states(self) -> list[Redis]:
+        """The harness's connections to where workers keep revoked ids in Redis (``statedb: redis``)."""
+        specs = [spec for spec in self._plan.workers.values() if spec.statedb in REDIS]
+        return [self.redis(name, STATEDB_DB) for name in sorted({spec.statedb_server for spec in specs})]
 
     def start_worker(self, worker: Worker, *, ready: bool = True) -> None:
         """Start a worker and, unless told otherwise, wait until it is ready."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_celery_chaos.brokers.keys import lives
 from pytest_celery_chaos.brokers.keyspace import Keyspace
 from pytest_celery_chaos.brokers.keyspace import look as look_at
 from pytest_celery_chaos.brokers.local import LocalServer
@@ -197,7 +198,9 @@ class Run:
 
     def keys(self, *, results: bool = False) -> dict[str, Any]:
         """What lies in the broker now (and in the backend), without an event of the history."""
-        return look_at(self.keyspaces(), self.environment.redis, self.queues(), with_results=results)
+        found = look_at(self.keyspaces(), self.environment.redis, self.queues(), with_results=results)
+        states = self.environment.states() if results else []
+        return {**found, "states": {k: left for each in states for k, left in lives(each).items()}} if states else found
 
     def keyspaces(self) -> list[Keyspace]:
         """Where the run's applications keep messages and results; the main application's comes first."""

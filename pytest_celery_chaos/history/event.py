@@ -138,7 +138,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "held": "a process waits at an armed moment: rules, event (its kind), source_of (whose)",
         "missed": "a moment that was armed and never came: moment, verb, index",
         "label": "the ids of a send step: label, prefix, name, times",
-        "snapshot": "plain Redis reads: name, queues, unacked, index, mutex, bindings, results",
+        "snapshot": "plain Redis reads: name, queues, unacked, index, mutex, bindings, results; states: key, seconds",
         "quiet": "ok / fail: seconds, last (what was still open)",
         "observed": "the time of `observe:` is over: seconds",
         "critical": "a worker's log has a line of level CRITICAL: line",

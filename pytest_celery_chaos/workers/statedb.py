@@ -18,12 +18,13 @@ Address: TypeAlias = str
 
 PACKAGE: Final = "celery_redis_statedb"
 REQUIREMENT: Final = "celery-redis-statedb==0.2.*"
-_REDIS: Final = ("redis", "redis-env")
+#: Values of ``statedb:`` that mean it.
+REDIS: Final = ("redis", "redis-env")
 
 
 def check(spec: WorkerSpec) -> None:
     """Raise UsageError where a worker is to keep its state in Redis and the package for it is not installed."""
-    if spec.statedb in _REDIS and spec.celery is None and importlib.util.find_spec(PACKAGE) is None:
+    if spec.statedb in REDIS and spec.celery is None and importlib.util.find_spec(PACKAGE) is None:
         raise UsageError(
             f"`statedb: {spec.statedb}` needs the package celery-redis-statedb, which is not installed",
             where=f"worker {spec.name!r}",
@@ -33,7 +34,7 @@ def check(spec: WorkerSpec) -> None:
 
 def packages(spec: WorkerSpec) -> tuple[str, ...]:
     """What the environment of another Celery version needs for it."""
-    return (REQUIREMENT,) if spec.statedb in _REDIS else ()
+    return (REQUIREMENT,) if spec.statedb in REDIS else ()
 
 
 def options(spec: WorkerSpec, folder: Path, address: Address) -> list[str]:
@@ -53,6 +54,6 @@ def options(spec: WorkerSpec, folder: Path, address: Address) -> list[str]:
 
 def environment(spec: WorkerSpec, address: Address) -> dict[str, str]:
     """The variables that are about its state; the first is for the built-in application."""
-    if spec.statedb not in _REDIS:
+    if spec.statedb not in REDIS:
         return {}
     return {"CELERY_CHAOS_STATEDB": "1", "REDIS_STATEDB_URL": address}

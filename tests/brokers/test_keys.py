@@ -172,3 +172,14 @@ def test_a_client_counts_as_waiting_only_while_it_waits_in_brpop(server: LocalSe
     thread.join(5.0)
     assert answers == [(b"orders", b"message")]
     assert keys.pending_brpop(looking) == []  # BRPOP is still its last command
+
+
+def test_how_long_each_key_of_a_database_lives(server: LocalServer) -> None:
+    client = server.client(15)
+    client.set("for ever", 1)
+    client.set("an hour", 1, ex=3600)
+    server.client(0).set("elsewhere", 1)
+    found = keys.lives(client)
+    assert found.keys() == {"for ever", "an hour"}
+    assert found["for ever"] == -1
+    assert 3590 < found["an hour"] <= 3600

@@ -84,17 +84,57 @@ class Story:
 
     # -- workers
 
-    def worker(self, name: str, *, pool: str = "prefork", ready: bool = True, **settings: Any) -> Story:
+    def worker(
+        self,
+        name: str,
+        *,
+        pool: str = "prefork",
+        ready: bool = True,
+        knows: Sequence[str] | None = None,
+        in_all: int | None = None,
+        hostname: str | None = None,
+        **settings: Any,
+    ) -> Story:
+        """A worker begins, and is ready; *knows*, *in_all* and *hostname* as in :meth:`ready`."""
+        self.begins(name, pool=pool)
+        return self.ready(name, knows=knows, in_all=in_all, hostname=hostname, **settings) if ready else self
+
+    def begins(self, name: str, *, pool: str = "prefork") -> Story:
         source = f"worker:{name}"
         self._pids[source] = 100 * (len(self._pids) + 1) + len(self.events)
         self._pools[source] = pool
         self.event(source, "hello", role="worker", versions=VERSIONS)
         if pool == "prefork":
             self.event(source, "hello", pid=self._pids[source] + 1, role="child", versions=VERSIONS)
-        if ready:
-            options = {"settings": {**self.settings, **settings}, "versions": VERSIONS}
-            self.event(source, "ready", pool=pool, queues=["celery"], **options)
         return self
+
+    def ready(
+        self,
+        name: str,
+        *,
+        knows: Sequence[str] | None = None,
+        in_all: int | None = None,
+        hostname: str | None = None,
+        **settings: Any,
+    ) -> Story:
+        """It is ready, knowing of these revokes (*in_all* so many); None: it does not say."""
+        source = f"worker:{name}"
+        options: dict[str, Any] = {"settings": {**self.settings, **settings}, "versions": VERSIONS}
+        if knows is not None:
+            options["revoked"] = {"count": in_all or len(knows), "ids": list(knows)}
+        if hostname is not None:
+            options["hostname"] = hostname
+        return self.event(source, "ready", pool=self._pools[source], queues=["celery"], **options)
+
+    def keeps(
+        self, worker: str, kind: str, *, ids: Sequence[str] = (), error: str | None = None, store: str = "redis"
+    ) -> Story:
+        """A state store is read (``revoked_loaded``) or written (``revoked_saved``); with *error* that fails."""
+        source = f"worker:{worker}"
+        self.event(source, kind, "invoke", store=store)
+        if error is not None:
+            return self.event(source, kind, "fail", store=store, error=error)
+        return self.event(source, kind, "ok", store=store, ids=list(ids))
 
     def child(self, worker: str) -> int:
         source = f"worker:{worker}"
@@ -154,7 +194,8 @@ class Story:
         self, worker: str, *, signal: str | None = "SIGKILL", code: int | None = None, asked: bool = True
     ) -> Story:
         source = f"worker:{worker}"
-        return self.event(source, "offline", by="harness", code=code, signal=signal, asked=asked)
+        ended = self._pids[source]
+        return self.event(source, "offline", by="harness", code=code, signal=signal, asked=asked, ended=ended)
 
     # -- the harness
 
@@ -177,12 +218,13 @@ class Story:
         index: Sequence[str] | None = None,
         mutex: bool = False,
         results: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> Story:
         """A look at the keys."""
         tags = {f"tag-{task}": task for task in unacked}
         scores = {f"tag-{task}": 1.0 for task in (unacked if index is None else index)}
         found = {"queues": {"celery": [], **(queues or {})}, "unacked": tags, "index": scores, "mutex": mutex}
-        return self.harness("snapshot", name="end", **found, results=dict(results or {}))
+        return self.harness("snapshot", name="end", **found, results=dict(results or {}), **more)
 
     def ends(self, **keys: Any) -> Story:
         """The run falls quiet and is over; what is left at the broker is told by *keys*."""
