@@ -54,12 +54,21 @@ def check(spec: BrokerSpec) -> None:
         raise UsageError(f"save points {spec.save!r}", where=where, hint='pairs of seconds and changes, "60 1 10 100"')
 
 
-def text(spec: BrokerSpec, *, port: int, socket: Path, folder: Path, password: str | None) -> str:
+def text(
+    spec: BrokerSpec,
+    *,
+    port: int,
+    socket: Path,
+    folder: Path,
+    password: str | None,
+    own: tuple[str, str] | None = None,
+) -> str:
     """The server's configuration file.
 
     :param socket: path of the unix socket (below 108 bytes).
     :param folder: where the server keeps its data.
     :param password: of the default user; the reason why the file is nobody else's to read.
+    :param own: name and password of a user of the harness's own, whom no change to the others concerns.
     """
     lines = [
         "daemonize no",
@@ -76,6 +85,8 @@ def text(spec: BrokerSpec, *, port: int, socket: Path, folder: Path, password: s
         lines.append(f"maxmemory-policy {spec.maxmemory_policy}")
     if password is not None:
         lines.append(f"requirepass {_quoted(password)}")
+    if own is not None:
+        lines.append(f"user {own[0]} on >{own[1]} ~* &* +@all")
     # As in redis.conf: a value of several words (client-output-buffer-limit) must not be quoted into one.
     lines += [f"{option.strip()} {str(value).strip() or _quoted('')}" for option, value in spec.options.items()]
     return "\n".join(lines) + "\n"

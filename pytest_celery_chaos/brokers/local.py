@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _EVERY = 0.0002
 _LOG_LINES = 15
 
+#: The harness's own user (ACL): its connections go on whatever a fault does to the password and the rights of others.
+OWN_USER = "celery-chaos"
+
 OnExit = Callable[["Child", bool], None]
 
 
@@ -54,6 +57,7 @@ class LocalServer:
         self.server: Server = self.binary.server
         self.version = self.binary.version
         self.password = secrets.token_hex(16) if spec.password else None
+        self._own_password = secrets.token_hex(16) if self._has_users() else None
         self.data, self.log = folder.absolute() / "data", log.absolute()
         self.child: Child | None = None
         self.on_exit = on_exit
@@ -106,7 +110,8 @@ class LocalServer:
         if self.spec.socket:
             address = {"unix_socket_path": str(self.socket_path)}
         chosen: dict[str, Any] = {
-            "password": self.password,
+            **({"username": OWN_USER} if self._own_password and "password" not in options else {}),
+            "password": self._own_password or self.password,
             "socket_timeout": 2.0,
             "socket_connect_timeout": 2.0,
             "retry": Retry(NoBackoff(), 0),
@@ -164,6 +169,8 @@ class LocalServer:
         The socket lies in a folder of ours: it cannot be another server's answer, as it could on a port.
         """
         auth = f"AUTH {self.password}\r\n" if self.password else ""
+        if self._own_password:
+            auth = f"AUTH {OWN_USER} {self._own_password}\r\n"
         try:
             with sockets.socket(sockets.AF_UNIX) as connection:
                 connection.settimeout(timeout)
@@ -249,6 +256,10 @@ class LocalServer:
     def _user(self) -> str:
         return f":{quote(self.password, safe='')}@" if self.password else ""
 
+    def _has_users(self) -> bool:
+        """Whether a user can be given to it in its configuration: from Redis 6 on, without a file of users."""
+        return int(self.version.partition(".")[0]) >= 6 and not any(o.lower() == "aclfile" for o in self.spec.options)
+
     def _running(self, verb: str) -> Child:
         if self.child is None or not self.child.alive:
             raise UsageError(f"cannot {verb} broker {self.name}: it is not running", hint="start it first")
@@ -259,7 +270,12 @@ class LocalServer:
         path = self._folder / f"{self.port}.conf"
         if not path.exists():
             text = config.text(
-                self.spec, port=self.port, socket=self.socket_path, folder=self.data, password=self.password
+                self.spec,
+                port=self.port,
+                socket=self.socket_path,
+                folder=self.data,
+                password=self.password,
+                own=(OWN_USER, self._own_password) if self._own_password else None,
             )
             # Holds the password, which is why it is neither in the run's folder nor on the command line.
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -275,4 +291,6 @@ class LocalServer:
             file.seek(begin)
             lines = file.read().decode("utf-8", "replace").splitlines()
         text = "\n".join(lines[-_LOG_LINES:]) or "(it is empty)"
-        return text.replace(self.password, "***") if self.password else text
+        for secret in filter(None, (self.password, self._own_password)):
+            text = text.replace(secret, "***")
+        return text
