@@ -13,7 +13,7 @@ from pytest_celery_chaos.history.event import KINDS, POINTS, Event, Phase
 #: Kinds that begin and end; `at:` means their end, when it took effect.
 PHASED: Final = frozenset(
     {"publish", "get", "control", "ack", "reject", "restore", "sweep", "revoke", "soft_wait", "shutdown", "store"}
-    | {"step", "fault", "heal", "quiet"}
+    | {"chord_part", "joined", "step", "fault", "heal", "quiet"}
 )
 
 

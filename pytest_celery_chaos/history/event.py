@@ -92,10 +92,13 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "hook_failed": "the recorder could not patch: hook, error",
         "released": "a held process goes on: rules, how (go, eof, deadline), held (ns)",
         # publishing, in a client or in a worker
-        "publish": "invoke/ok/fail/unknown: name, queue, eta, expires, retries; a retry publishes its own id again",
+        "publish": "invoke/ok/fail/unknown: name, queue, eta, expires, retries; a retry publishes its own id again; of a "
+        "part of a group: group, index",
         "get": "invoke/ok/fail/unknown, client: timeout; state or error",
-        "control": "invoke/ok/fail, client: a remote-control command was sent: command, ids, replies",
         "warned": "Celery's remote control has warned of something: category, text",
+        "joined": "invoke/ok/fail/unknown, client: the results of a group were read: group, ids, count; got (a digest of "
+        "each, in the order given), error",
+        "control": "invoke/ok/fail, client: a remote-control command was sent: command, ids; replies (of each node)",
         # worker, main process
         "ready": "hostname, pool, queues, settings (in force), tasks (of each its options), revoked, versions",
         "consuming": "BRPOP was sent for the first time on a connection: address (ours, host:port)",
@@ -123,7 +126,10 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "started": "before the task's body: name, tag, redelivered, retries",
         "returned": "after the task's body: (nothing)",
         "raised": "the body raised: error (type)",
-        "store": "invoke/ok/fail: state; the result is written",
+        "store": "invoke/ok/fail: state; the result is written; of a part of a group: group, index, digest of the result",
+        "chord_part": "invoke/ok/fail: a part of a chord's header is handed in: group, index, state, digest; `ok` comes "
+        "after the body's publish, where this was the last part",
+        "chord": "a chord's body is about to be published, by its last part: group; digests of what it is given, count",
         "succeeded": "the task's trace ended in SUCCESS",
         "failed": "it ended in FAILURE: error (type)",
         "retried": "it ended in RETRY: error (type), countdown",
@@ -163,8 +169,9 @@ POINTS: Final[Mapping[str, tuple[tuple[str, Phase | None], tuple[str, Phase | No
         "revoke": (("revoke", "invoke"), ("revoke", "ok")),
         "load_state": (("revoked_loaded", "invoke"), ("revoked_loaded", "ok")),
         "save_state": (("revoked_saved", "invoke"), ("revoked_saved", "ok")),
+        "chord_part": (("chord_part", "invoke"), ("chord_part", "ok")),
     }
 )
 
 #: Points that only a proxy on the wire can hold; the grammar knows them, a run without a proxy refuses them.
-WIRE_POINTS: Final = frozenset({"chord_part", "control", "heartbeat", "bind", "declare", "read_result"})
+WIRE_POINTS: Final = frozenset({"control", "heartbeat", "bind", "declare", "read_result"})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, cast
+
+#: A number, truth value or None that is written so short stands for itself.
+_SHORT = 12
 
 
 def message_task(message: Any) -> tuple[str | None, str | None]:
@@ -44,3 +49,25 @@ def failure(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"[:150]
     except Exception:
         return type(error).__name__
+
+
+def digest(value: Any) -> str:
+    """A result as a short text that is the same in every process, also after the result has been JSON.
+
+    A short number stands for itself: results that say which part they are of can be read in the history.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
+    except Exception:
+        text = f"{type(value).__name__}?"
+    if len(text) <= _SHORT and (value is None or isinstance(value, (int, float))):
+        return text
+    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=4).hexdigest()
+
+
+def membership(request: Any) -> dict[str, Any]:
+    """Of which group or chord a request is a part, and the how manieth; nothing where it is of none."""
+    group = getattr(request, "group", None)
+    if not group:
+        return {}
+    return {"group": group, "index": getattr(request, "group_index", None)}

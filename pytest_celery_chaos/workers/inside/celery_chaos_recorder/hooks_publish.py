@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .describe import failure, is_redis
+from .hooks_chord import dispatched
 from .patches import wrap
 from .record import emit
 
@@ -69,6 +70,7 @@ def recorded(send: Method) -> Method:
 
     def send_task_message(producer: Any, name: str, message: Any, *args: Any, **kwargs: Any) -> Any:
         task, attrs = _about(message, args, kwargs)
+        dispatched(task, message)
         emit("publish", "invoke", task, name=name, **attrs)
         before, publish = _now.publish, _Publish()
         _now.publish = publish
@@ -112,6 +114,8 @@ def _about(message: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
             "eta": headers.get("eta"),
             "expires": headers.get("expires"),
             "retries": headers.get("retries"),
+            "group": headers.get("group"),
+            "index": headers.get("group_index"),
         }
         return headers.get("id"), attrs
     except Exception as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .describe import failure
+from .describe import digest, failure, membership
 from .patches import wrap
 from .record import emit
 
@@ -103,6 +103,7 @@ def _store_result(original: Method) -> Method:
         # STARTED is no result: the point `store` is the write of an outcome.
         holds = state != "STARTED"
         emit("store", "invoke", task_id, holds=holds, state=state)
+        part = _part(result, kwargs.get("request")) if holds else {}
         try:
             stored = original(self, task_id, result, state, *args, **kwargs)
         except BaseException as error:
@@ -110,10 +111,16 @@ def _store_result(original: Method) -> Method:
             phase = "fail" if names & {"EncodeError", "TypeError", "ValueError"} else "unknown"
             emit("store", phase, task_id, holds=holds, state=state, error=failure(error))
             raise
-        emit("store", "ok", task_id, holds=holds, state=state)
+        emit("store", "ok", task_id, holds=holds, state=state, **part)
         return stored
 
     return store_result
+
+
+def _part(result: Any, request: Any) -> dict[str, Any]:
+    """Of a part of a group: which it is, and what its result comes to."""
+    part = membership(request)
+    return {**part, "digest": digest(result)} if part else part
 
 
 def patch(module: ModuleType) -> None:

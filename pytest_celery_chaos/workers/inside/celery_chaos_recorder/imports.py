@@ -26,6 +26,7 @@ TABLE = {
     "celery.app.trace": ("hooks_task",),
     "celery.app.utils": ("overlay",),
     "celery.backends.base": ("hooks_task", "hooks_request"),
+    "celery.backends.redis": ("hooks_chord",),
     "celery.concurrency.asynpool": ("hooks_pool",),
     "celery.concurrency.prefork": ("hooks_pool",),
     "celery.platforms": ("hooks_shutdown",),
