@@ -92,12 +92,12 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "hook_failed": "the recorder could not patch: hook, error",
         "released": "a held process goes on: rules, how (go, eof, deadline), held (ns)",
         # publishing, in a client or in a worker
-        "publish": "invoke/ok/fail/unknown: name, queue, eta, expires, retries; a retry publishes its own id again; of a "
-        "part of a group: group, index",
+        "publish": "invoke/ok/fail/unknown: name, queue, eta, expires, retries; of a part of a group: group, index; a "
+        "retry publishes its own id again",
         "get": "invoke/ok/fail/unknown, client: timeout; state or error",
         "warned": "Celery's remote control has warned of something: category, text",
-        "joined": "invoke/ok/fail/unknown, client: the results of a group were read: group, ids, count; got (a digest of "
-        "each, in the order given), error",
+        "joined": "invoke/ok/fail/unknown, client: the results of a group were read: group, ids, count; got (digests, "
+        "in the order given) or error",
         "control": "invoke/ok/fail, client: a remote-control command was sent: command, ids; replies (of each node)",
         # worker, main process
         "ready": "hostname, pool, queues, settings (in force), tasks (of each its options), revoked, versions",
@@ -126,9 +126,9 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "started": "before the task's body: name, tag, redelivered, retries",
         "returned": "after the task's body: (nothing)",
         "raised": "the body raised: error (type)",
-        "store": "invoke/ok/fail: state; the result is written; of a part of a group: group, index, digest of the result",
-        "chord_part": "invoke/ok/fail: a part of a chord's header is handed in: group, index, state, digest; `ok` comes "
-        "after the body's publish, where this was the last part",
+        "store": "invoke/ok/fail: state; the result is written; of a part of a group: group, index, digest of it",
+        "chord_part": "invoke/ok/fail: a part of a chord's header is handed in: group, index, state, digest; the last "
+        "one's `ok` comes after the publish of the body",
         "chord": "a chord's body is about to be published, by its last part: group; digests of what it is given, count",
         "succeeded": "the task's trace ended in SUCCESS",
         "failed": "it ended in FAILURE: error (type)",

@@ -40,7 +40,7 @@ def send(
 
     A publish that fails, or whose outcome nobody knows, does not fail the step: it is in the history.
 
-    :param task: the task's name; a built-in one (sleep, add, count, fail, retry, blob, kill_worker) or the app's.
+    :param task: the task's name; the app's, or a built-in one (sleep, echo, add, count, fail, retry, flaky, once …).
     :param args: the task's positional arguments.
     :param kwargs: the task's keyword arguments.
     :param times: how many messages.

@@ -148,7 +148,7 @@ def test_results_and_remote_control_of_a_client(lab: Lab, version: str) -> None:
     assert (gets["never"].phase, gets["never"].attrs["error"].partition(":")[0]) == ("fail", "TimeoutError")
     revoke, ping = (event for event in client.of("control", "ok"))
     assert (revoke.attrs["command"], revoke.attrs["ids"]) == ("revoke", ["x", "y"])
-    assert (ping.attrs["command"], ping.attrs["replies"]) == ("ping", 1)
+    assert (ping.attrs["command"], ping.attrs["replies"]) == ("ping", {"a@lab": "{'ok': 'pong'}"})
     worker.kill()
 
 

@@ -62,6 +62,52 @@ def retry(self: Any, times: int = 1, countdown: float = 0.0) -> int:
     return int(self.request.retries)
 
 
+@app.task(name="echo")
+def echo(value: Any = None, seconds: float = 0.0) -> Any:
+    """Return the value, after so many seconds."""
+    if seconds:
+        time.sleep(seconds)
+    return value
+
+
+@app.task(name="collect")
+def collect(results: Any = None) -> Any:
+    """Return what it is given: the body of a chord, which is given the list of its parts' results."""
+    return results
+
+
+@app.task(name="flaky", bind=True, autoretry_for=(ConnectionError,), retry_backoff=True, retry_jitter=False)
+def flaky(self: Any, failures: int = 1) -> int:
+    """Raise so many times, then succeed: Celery retries it by itself after 1, 2, 4 … s (three times at most)."""
+    if self.request.retries < failures:
+        raise ConnectionError(f"attempt {self.request.retries}")
+    return int(self.request.retries)
+
+
+@app.task(name="once", bind=True)
+def once(self: Any, how: str = "exists", key: str | None = None, seconds: float = 0.0) -> bool:
+    """Have its effect at most once for a key, as far as a key in Redis can see to that. True if it was had now.
+
+    The effect is that the task ``count`` is sent, under an id that is the key's.
+
+    :param how: ``exists``: EXISTS, then SET with EX; ``nx``: one SET with NX and EX.
+    :param key: the idempotency key; by default the task's id, which a message that comes again bears again.
+    :param seconds: what it takes between the key and the effect.
+    """
+    client, name = app.backend.client, f"idempotency-{key or self.request.id}"
+    if how == "exists" and client.exists(name):
+        return False
+    # Between the two commands of `exists`, and before the one of `nx`: a moment at which the task can be held.
+    self.update_state(state="CHECKED")
+    if how == "exists":
+        client.set(name, "1", ex=3600)
+    elif not client.set(name, "1", ex=3600, nx=True):
+        return False
+    time.sleep(seconds)
+    app.send_task("count", task_id=name)
+    return True
+
+
 @app.task(name="blob")
 def blob(size: int = 1000) -> str:
     """Return so many bytes."""
