@@ -45,7 +45,7 @@ def _outcome(state: str | None, error: BaseException) -> str:
 def _join(original: Method) -> Method:
     def join(self: Any, *args: Any, **kwargs: Any) -> Any:
         ids = [each.id for each in self.results]
-        attrs = {"group": getattr(self, "id", None), "count": len(ids)}
+        attrs: dict[str, Any] = {"group": getattr(self, "id", None), "count": len(ids)}
         emit("joined", "invoke", ids=ids, **attrs)
         try:
             got = original(self, *args, **kwargs)
