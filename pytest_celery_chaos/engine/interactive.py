@@ -38,6 +38,7 @@ def start(plan: Plan, session: Session) -> Chaos:
     chaos.session = session
     try:
         run.environment.start()
+        run.measure("start")
         if plan.app != "builtin":
             from pytest_celery_chaos.clients.rebind import Rebound
 

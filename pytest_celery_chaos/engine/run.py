@@ -192,6 +192,12 @@ class Run:
             until(without_mutex, what="the sweep under way to end", timeout=_SWEEP_ENDS)
         return self._note("end", found)
 
+    def measure(self, name: str | None) -> Event:
+        """Write down what is stored, by role, and who is connected: the ``storage`` event called *name*."""
+        from pytest_celery_chaos.engine.storage import measure
+
+        return measure(self, name)
+
     def _note(self, name: str | None, found: dict[str, Any]) -> dict[str, Any]:
         self.live.emit("snapshot", name=name, **found)
         return found

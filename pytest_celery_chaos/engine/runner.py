@@ -30,6 +30,7 @@ def run_plan(plan: Plan, session: Session) -> tuple[Verdict, Run]:
     try:
         try:
             run.environment.start()
+            run.measure("start")
             for step in plan.steps:
                 run.perform(step)
             settle(run)
@@ -65,10 +66,11 @@ def settle(run: Run) -> None:
         run.live.emit("observed", seconds=run.plan.observe)
         run.unreached()
         run.heal()
-        return
-    _await_moments(run)
-    run.heal()
-    _await_quiet(run)
+    else:
+        _await_moments(run)
+        run.heal()
+        _await_quiet(run)
+    run.measure("end")
 
 
 def finish(run: Run, session: Session) -> None:

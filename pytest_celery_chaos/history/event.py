@@ -145,6 +145,8 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "missed": "a moment that was armed and never came: moment, verb, index",
         "label": "the ids of a send step: label, prefix, name, times",
         "snapshot": "plain Redis reads: name, queues, unacked, index, mutex, bindings, results; states: key, seconds",
+        "storage": "plain Redis reads at the start, the end and `snapshot` steps: name, spaces (of each database: keys "
+        "by role, without expiry, bytes, bindings), clients (connections by process, database, kind), unanswered",
         "quiet": "ok / fail: seconds, last (what was still open)",
         "observed": "the time of `observe:` is over: seconds",
         "critical": "a worker's log has a line of level CRITICAL: line",

@@ -226,6 +226,41 @@ class Story:
         found = {"queues": {"celery": [], **(queues or {})}, "unacked": tags, "index": scores, "mutex": mutex}
         return self.harness("snapshot", name="end", **found, results=dict(results or {}), **more)
 
+    def stores(
+        self,
+        name: str,
+        roles: Mapping[str, int | tuple[int, int]] | None = None,
+        *,
+        results: Mapping[str, int | tuple[int, int]] | None = None,
+        bindings: Mapping[str, Sequence[str]] | None = None,
+        clients: Mapping[str, int] | None = None,
+        to_backend: Mapping[str, int] | None = None,
+        unanswered: Mapping[str, str] | None = None,
+    ) -> Story:
+        """A look at what is stored.
+
+        :param roles: by role the keys in database 0, or the keys and how many of them never expire.
+        :param results: the same of database 1, where results are.
+        :param clients: by process, connections to database 0; *to_backend* to database 1.
+        """
+        spaces = []
+        for db, found in enumerate((roles or {}, results or {})):
+            told, lasting = {}, {}
+            for role, counts in found.items():
+                keys, forever = counts if isinstance(counts, tuple) else (counts, 0)
+                names = [f"{role}-{number}" for number in range(keys)]
+                told[role] = {"keys": keys, "no_ttl": forever, "bytes": 100 * keys, "names": names}
+                lasting |= {role: names[:forever]} if forever else {}
+            use = {"messages": not db, "results": bool(db), "bindings": {} if db else dict(bindings or {})}
+            spaces.append({"server": "main", "db": db, "roles": told, "no_ttl": lasting, **use})
+        rows = [
+            {"server": "main", "process": process, "db": db, "kind": "normal", "count": count}
+            for db, theirs in enumerate((clients or {}, to_backend or {}))
+            for process, count in theirs.items()
+        ]
+        more = {"unanswered": dict(unanswered)} if unanswered else {}
+        return self.harness("storage", name=name, spaces=spaces, clients=rows, **more)
+
     def ends(self, **keys: Any) -> Story:
         """The run falls quiet and is over; what is left at the broker is told by *keys*."""
         self.looks(**keys)

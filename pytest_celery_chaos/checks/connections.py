@@ -1,0 +1,83 @@
+"""How many connections each process keeps open to the servers, as the servers and /proc tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from pytest_celery_chaos.checks import view
+from pytest_celery_chaos.checks.storage import look_called, no_look
+from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.history.log import History
+from pytest_celery_chaos.history.verdict import Finding
+from pytest_celery_chaos.values import ClientRef, StepRef, WorkerRef
+
+#: How many more than at the start are no leak: pools fill with their first use, and with several threads' at once.
+POOLS = 10
+
+
+def connections(
+    history: History,
+    *,
+    worker: WorkerRef | None = None,
+    client: ClientRef | None = None,
+    to: Literal["broker", "backend"] | None = None,
+    max: int | None = None,
+    more: int | None = None,
+    since: StepRef | None = None,
+) -> Finding:
+    """A process must not keep opening connections: in the end it may have a few more than at the start.
+
+    Counted by CLIENT LIST and /proc, for each process with its children, living pools and all; the harness's own do
+    not count. A worker that had none at the start is held against *max* alone.
+
+    *seen*: the most that one process has, where *max* is given and exceeded or holds; else by how many its number
+    has grown at most. Inconclusive where nobody looked at the start or at the end.
+
+    :param worker: only this worker's.
+    :param client: only this client's.
+    :param to: only those to where messages are kept (``broker``), or results (``backend``).
+    :param max: so many at most.
+    :param more: so many more than before at most; by default 10 (pools fill with their first use), or any with *max*.
+    :param since: the name of a ``snapshot`` step to compare with; by default the start of the run.
+    """
+    first = since or "start"
+    before, after = look_called(history, first), look_called(history, "end")
+    if before is None or after is None:
+        return no_look(history, "end" if before else first)
+    wanted = {f"worker:{worker}"} if worker else set()
+    wanted |= {f"client:{client}"} if client else set()
+    had, has = _by_process(before, wanted, to), _by_process(after, wanted, to)
+    if not has:
+        return view.inconclusive(f"{' and '.join(sorted(wanted)) or 'nobody'} had a connection in the end")
+    told = ", ".join(f"{process} {count} (before {had[process]})" for process, count in sorted(has.items()))
+    told += f" between {view.at(history, before)} and {view.at(history, after)}"
+    most = sorted(has.values())[-1]
+    # A client connects when it is first told to do something; a worker without connections was not there.
+    grown = {process: count - had[process] for process, count in has.items() if had[process] or "worker" not in process}
+    growth = sorted(grown.values())[-1] if grown else None
+    if max is not None and most > max:
+        return Finding("violated", f"more than {max} connections: {told}", most, (before, after))
+    allowed = more if more is not None or max is not None else POOLS
+    if allowed is None or growth is None:
+        if max is None:
+            return view.inconclusive(f"nobody who had connections before has any now: {told}", before, after)
+        return Finding("holds", f"at most {max} connections: {told}", most)
+    if growth > allowed:
+        return Finding("violated", f"more than {allowed} connections more: {told}", growth, (before, after))
+    return Finding("holds", f"at most {allowed} connections more: {told}", growth if max is None else most)
+
+
+def _by_process(look: Event, wanted: set[str], to: str | None) -> Mapping[str, int]:
+    places = {
+        (space["server"], space["db"])
+        for space in look.attrs.get("spaces") or ()
+        if to is None or space["results" if to == "backend" else "messages"]
+    }
+    counted: Counter[str] = Counter()
+    for each in look.attrs.get("clients") or ():
+        there = to is None or (each["server"], each["db"]) in places
+        if there and (not wanted or each["process"] in wanted):
+            counted[each["process"]] += each["count"]
+    return counted

@@ -1,0 +1,71 @@
+"""`connections`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_celery_chaos.checks.connections import connections
+
+from .story import Story, clean
+
+
+def run(before: dict[str, int], after: dict[str, int], to_backend: dict[str, int] | None = None) -> Story:
+    story = clean().stores("start", clients=before, to_backend={"client:main": 1})
+    return story.stores("end", clients=after, to_backend=to_backend or {"client:main": 1}).ends()
+
+
+def test_a_few_more_are_the_pools() -> None:
+    finding = connections(run({"worker:a": 5, "client:main": 1}, {"worker:a": 9, "client:main": 2}).history())
+    assert (finding.outcome, finding.seen) == ("holds", 4)
+    assert "worker:a 9 (before 5)" in finding.why
+
+
+@pytest.mark.parametrize(
+    ("args", "seen"),
+    [
+        ({}, 15),
+        ({"more": 14}, 15),
+        ({"worker": "a", "more": 0}, 15),
+        ({"max": 19}, 20),
+        ({"client": "main", "to": "backend", "more": 1}, 3),
+        ({"client": "main", "to": "backend", "max": 3}, 4),
+    ],
+)
+def test_too_many(args: dict[str, Any], seen: int) -> None:
+    story = run({"worker:a": 5, "worker:b": 5}, {"worker:a": 20, "worker:b": 5}, {"client:main": 4})
+    finding = connections(story.history(), **args)
+    assert (finding.outcome, finding.seen) == ("violated", seen)
+
+
+def test_bounds_that_are_kept() -> None:
+    story = run({"worker:a": 5}, {"worker:a": 20}, {"client:main": 4})
+    assert connections(story.history(), worker="a", max=20).seen == 20
+    assert connections(story.history(), client="main", to="backend", max=4).outcome == "holds"
+    assert connections(story.history(), worker="a", more=15).outcome == "holds"
+
+
+def test_a_client_connects_when_it_is_first_asked_to() -> None:
+    assert connections(run({"worker:a": 5}, {"client:main": 6}).history()).seen == 6
+    story = clean().stores("start").stores("end", clients={"client:main": 30}).ends()
+    assert connections(story.history()).outcome == "violated"
+
+
+def test_a_worker_that_came_later_is_held_against_the_maximum_alone() -> None:
+    story = run({"worker:a": 5}, {"worker:a": 5, "worker:b": 50})
+    assert connections(story.history()).outcome == "holds"
+    assert connections(story.history(), max=40).seen == 50
+
+
+def test_a_snapshot_may_be_what_it_is_compared_with() -> None:
+    story = clean().stores("start", clients={"worker:a": 1}).stores("warm", clients={"worker:a": 20})
+    story.stores("end", clients={"worker:a": 21}).ends()
+    assert connections(story.history(), since="warm", more=1).outcome == "holds"
+    assert connections(story.history()).outcome == "violated"
+
+
+def test_what_shows_nothing_is_inconclusive() -> None:
+    assert connections(clean().ends().history()).outcome == "inconclusive"
+    assert connections(run({"worker:a": 5}, {"worker:a": 5}).history(), worker="b").outcome == "inconclusive"
+    assert connections(run({}, {"worker:b": 5}).history(), worker="b").outcome == "inconclusive"
