@@ -33,7 +33,7 @@ from common import (
 from pytest_celery_chaos.brokers.find import Binary
 from pytest_celery_chaos.engine.gate import Gate
 from pytest_celery_chaos.history.ledger import Tail
-from pytest_celery_chaos.workers.process import recorded_environment
+from pytest_celery_chaos.workers.recorded import recorded_environment
 
 WARM = 200
 

@@ -9,28 +9,33 @@ from pytest_celery_chaos.checks.delivery import held_by_living_worker
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
 
+#: Processes that carry the recorder, the test's own apart.
+_RECORDED = frozenset({"worker", "beat", "client"})
+
 
 def workers_alive(history: History) -> Finding:
-    """No worker may end that neither a step nor the harness ended.
+    """No worker, beat or client may end that neither a step nor the harness ended.
 
     *seen*: how many did. Inconclusive where no worker was ever ready: one that does not even start proves nothing.
     """
     ready = {e.source for e in history.of("ready")}
-    ended = [e for e in history.of("offline") if e.role == "worker" and not e.attrs.get("asked")]
-    if died := [e for e in ended if e.source in ready]:
+    ended = [e for e in history.of("offline") if e.role in _RECORDED and not e.attrs.get("asked")]
+    if died := [e for e in ended if e.source in ready or e.role == "client"]:
         first = died[0]
-        why = f"{view.plural(len(died), 'worker')} ended unasked: {first.source} at {view.at(history, first)}, "
+        what = view.plural(len(died), first.role) if len({e.role for e in died}) == 1 else f"{len(died)} processes"
+        why = f"{what} ended unasked: {first.source} at {view.at(history, first)}, "
         why += view.how_it_ended(first)
         return Finding("violated", why, len(died), tuple(died))
     if ended:
         return view.inconclusive(f"{ended[0].source} ended before it was ever ready, {view.how_it_ended(ended[0])}")
-    if not ready:
+    workers = [source for source in ready if source.startswith("worker:")]
+    if not workers:
         return view.inconclusive("no worker was ever ready")
-    return Finding("holds", f"none of {view.plural(len(ready), 'worker')} ended unasked", 0)
+    return Finding("holds", f"none of {view.plural(len(workers), 'worker')} ended unasked", 0)
 
 
 def no_critical(history: History) -> Finding:
-    """No worker's log may have a line of level CRITICAL.
+    """No log of a worker, beat or client may have a line of level CRITICAL.
 
     *seen*: how many lines. Inconclusive where no worker ran.
     """
@@ -129,11 +134,11 @@ def _moments(history: History) -> Iterator[str]:
 
 
 def _processes(history: History) -> Iterator[str]:
-    workers = {e.source for kind in ("hello", "offline") for e in history.of(kind) if e.role == "worker"}
+    says_ready = {e.source for kind in ("hello", "offline") for e in history.of(kind) if e.role in ("worker", "beat")}
     ready = {e.source for e in history.of("ready")}
-    for source in sorted(workers - ready):
+    for source in sorted(says_ready - ready):
         yield f"{source} was never ready"
-    if not ready:
+    if not any(source.startswith("worker:") for source in ready):
         yield "no worker was ever ready"
 
 

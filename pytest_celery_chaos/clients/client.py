@@ -7,59 +7,44 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_celery_chaos.clients.spec import ClientSpec
-from pytest_celery_chaos.errors import StartFailed, WaitExpired
-from pytest_celery_chaos.workers.process import BUILTIN_APP, recorded_environment
-
-if TYPE_CHECKING:
-    from pytest_celery_chaos.system.keeper import Child, Keeper
+from pytest_celery_chaos.errors import UsageError, WaitExpired
+from pytest_celery_chaos.workers.recorded import Recorded
 
 
-class Client:
+class Client(Recorded):
     """One client process.
 
-    :param app: as ``celery -A`` takes it, or ``builtin``.
-    :param settings: Celery settings laid over the application's.
+    :param made_with: see :class:`~pytest_celery_chaos.workers.recorded.Recorded`.
     """
 
-    def __init__(
-        self, spec: ClientSpec, *, keeper: Keeper, app: str, settings: Mapping[str, Any], folder: Path, control: Path
-    ) -> None:
-        self.spec, self.name, self.source = spec, spec.name, f"client:{spec.name}"
-        self.log = folder / "logs" / f"client-{self.name}.log"
-        self._keeper, self._folder, self._control, self._settings = keeper, folder, control, settings
-        self._app = BUILTIN_APP if app == "builtin" else app
+    def __init__(self, spec: ClientSpec, **made_with: Any) -> None:
+        super().__init__("client", spec.name, env=spec.env, **made_with)
+        self.spec = spec
         self._replies: dict[int, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._sent = 0
         self._gone = False
-        self.child: Child | None = None
+        self._path = self._control
         self._connection: socket.socket | None = None
         self._server: socket.socket | None = None
 
-    def launch(self) -> None:
+    def command_line(self) -> list[str]:
+        """Our own program, with the socket that it takes its orders from."""
+        return [sys.executable, "-m", "pytest_celery_chaos.clients.process", str(self._path), self._app]
+
+    def start(self) -> None:
         """Start the process; it is ready after :meth:`await_ready`."""
-        path = self._control / f"client-{self.name}.sock"
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._server.bind(str(path))
-        self._server.listen(1)
-        self.child = self._keeper.spawn(
-            self.source,
-            [sys.executable, "-m", "pytest_celery_chaos.clients.process", str(path), self._app],
-            env=recorded_environment(
-                self.source,
-                ledgers=self._folder / "ledgers",
-                control=self._control,
-                settings=self._settings,
-                extra=self.spec.env,
-            ),
-            cwd=Path.cwd(),
-            log=self.log,
-            on_exit=lambda _: self._hung_up(),
-        )
+        if not self.alive:
+            self.close()
+            self._gone = False
+            self._path = self._control / f"client-{self.name}-{self.starts}.sock"
+            self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._server.bind(str(self._path))
+            self._server.listen(1)
+        super().start()
 
     def await_ready(self, timeout: float = 30.0) -> None:
         """Wait until the process has loaded the application. Raises StartFailed with its log."""
@@ -69,15 +54,18 @@ class Client:
             self._connection = self._accept(timeout)
         lines = self._connection.makefile("rb")
         if not lines.readline():
-            raise self._failed("the client hung up while starting")
-        threading.Thread(target=self._read, args=(lines,), name=f"chaos-{self.source}", daemon=True).start()
+            raise self.failed_to_start("the client hung up while starting")
+        life = self.starts
+        threading.Thread(target=self._read, args=(lines, life), name=f"chaos-{self.source}", daemon=True).start()
 
     def order(self, name: str, args: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
         """Tell the process to do *name*, and wait for its answer.
 
         :param timeout: seconds.
+        :returns: what the process answers; nothing where it was ended on purpose before it could: the history knows
+            how far it came.
         :raises WaitExpired: no answer in that time. The order stays under way: a publish may block for ever.
-        :raises StartFailed: the process is gone.
+        :raises StartFailed: the process is gone, and nobody asked for that.
         """
         number = self.post(name, args)
         with self._changed:
@@ -85,16 +73,18 @@ class Client:
             if number in self._replies:
                 reply = self._replies.pop(number)
                 if "failed" in reply:
-                    raise self._failed(f"{name}: {reply['failed']}")
+                    raise self.failed_to_start(f"{name}: {reply['failed']}")
                 return reply
+        if arrived and self.asked_to_end:
+            return {}
         if arrived:
-            raise self._failed(f"the client process ended during {name!r}")
+            raise self.failed_to_start(f"the client process ended during {name!r}")
         raise WaitExpired(f"{name}: no answer after {timeout:g} s", where=f"client {self.name!r}")
 
     def post(self, name: str, args: Mapping[str, Any]) -> int:
         """Tell the process to do *name*, without waiting."""
         if self._connection is None or self._gone:
-            raise self._failed("the client is not running")
+            raise UsageError(f"client {self.name!r} is not running", hint="start it first")
         with self._changed:
             self._sent += 1
             number = self._sent
@@ -104,6 +94,7 @@ class Client:
 
     def close(self) -> None:
         """Hang up; the process ends by itself (or by the keeper)."""
+        self.asked_to_end = True
         for end in (self._connection, self._server):
             if end is not None:
                 end.close()
@@ -115,8 +106,8 @@ class Client:
         assert server is not None
 
         def arrived() -> socket.socket | None:
-            if self._gone:
-                raise self._failed("the client ended while starting")
+            if not self.alive:
+                raise self.failed_to_start("the client ended while starting")
             try:
                 return server.accept()[0]
             except TimeoutError:
@@ -126,7 +117,7 @@ class Client:
         connection.settimeout(None)
         return connection
 
-    def _read(self, lines: Any) -> None:
+    def _read(self, lines: Any, life: int) -> None:
         try:
             for line in lines:
                 reply = json.loads(line)
@@ -135,13 +126,10 @@ class Client:
                     self._changed.notify_all()
         except (OSError, ValueError):
             pass
-        self._hung_up()
+        self._hung_up(life)
 
-    def _hung_up(self) -> None:
+    def _hung_up(self, life: int) -> None:
+        """Nothing more comes from the process in its *life*-th start; of a later one that says nothing."""
         with self._changed:
-            self._gone = True
+            self._gone = self._gone or life == self.starts
             self._changed.notify_all()
-
-    def _failed(self, what: str) -> StartFailed:
-        tail = self.log.read_text(errors="replace")[-1500:] if self.log.exists() else ""
-        return StartFailed(f"{what}\n{tail}".rstrip(), where=f"client {self.name!r}", hint=f"the log: {self.log}")

@@ -73,7 +73,7 @@ def settings_of(plan: Plan, name: str, own: Mapping[str, Any], url: Callable[[st
 def processes(plan: Plan) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Of each process (``worker:a``), its application and its own settings."""
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for role, specs in (("client", plan.clients), ("worker", plan.workers)):
+    for role, specs in (("client", plan.clients), ("worker", plan.workers), ("beat", plan.beats)):
         for name, spec in specs.items():
             found[f"{role}:{name}"] = spec.app, spec.config
     return found

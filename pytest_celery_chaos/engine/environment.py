@@ -1,21 +1,24 @@
-"""The processes of one run: brokers, workers and clients, started and known to be ready."""
+"""The processes of one run: brokers, workers, clients and beats, started and known to be ready."""
 
 from __future__ import annotations
 
+import contextlib
+import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.roles import STATEDB_DB
+from pytest_celery_chaos.clients.beat import Beat, settings_of
 from pytest_celery_chaos.clients.client import Client
 from pytest_celery_chaos.engine import apps
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
-from pytest_celery_chaos.errors import OverlayIneffective, UsageError
-from pytest_celery_chaos.history.event import Event
-from pytest_celery_chaos.system.wait import until
+from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
+from pytest_celery_chaos.errors import UsageError, WaitExpired
 from pytest_celery_chaos.workers.process import Worker
+from pytest_celery_chaos.workers.recorded import Recorded
 from pytest_celery_chaos.workers.statedb import REDIS
 
 if TYPE_CHECKING:
@@ -24,19 +27,21 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.keyspace import Keyspace
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
-START_TIMEOUT = 30.0
-#: What a recorder says that could not get in everywhere: its silence about something would prove nothing.
-_BLIND = ("hook_missing", "hook_failed")
+#: Seconds that a beat has to save its schedule and end, before the run waits for quiet.
+BEAT_GRACE = 5.0
 
 
 class Environment:
-    """Brokers, workers and clients of one run.
+    """Brokers, workers, clients and beats of one run.
 
     :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
+    :param prefix_of: the beginning of the ids that a step, or an entry of a beat's schedule, makes.
     """
 
-    def __init__(self, plan: Plan, *, keeper: Keeper, folder: Path, temp: Path, live: Live) -> None:
-        self._plan, self._keeper, self._live = plan, keeper, live
+    def __init__(
+        self, plan: Plan, *, keeper: Keeper, folder: Path, temp: Path, live: Live, prefix_of: Callable[[str], str]
+    ) -> None:
+        self._plan, self._keeper, self._live, self._prefix_of = plan, keeper, live, prefix_of
         self._folder, self.control = folder, temp
         specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
         self.brokers = {
@@ -51,9 +56,11 @@ class Environment:
         }
         self.workers: dict[str, Worker] = {}
         self.clients: dict[str, Client] = {}
+        self.beats: dict[str, Beat] = {}
         #: Of each process (``worker:a``) where its application keeps messages and results.
         self.spaces = apps.spaces(plan)
         self._connections: dict[tuple[str, int], Redis] = {}
+        self._ready = Readiness(live, self.redis, self.spaces)
 
     def start(self) -> None:
         """Start everything that the plan starts, all at once, and wait until it is ready.
@@ -64,20 +71,21 @@ class Environment:
         for name in self.brokers:
             self.start_broker(name)
         self._make()
-        first = [worker for worker in self.workers.values() if worker.spec.start]
-        for worker in first:
-            worker.start()
-        for client in self.clients.values():
-            client.launch()  # after the workers: they take longer, and all else waits for them
+        workers = [worker for worker in self.workers.values() if worker.spec.start]
+        # Workers first: they take longest, and all else waits for them.
+        first = [*workers, *(client for client in self.clients.values() if client.spec.start)]
+        for process in first:
+            process.start()
         # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
         self.redis("main", 0)
-        for worker in first:
-            self.await_ready(worker)
-        for client in self.clients.values():
-            client.await_ready(START_TIMEOUT)
+        for process in first:
+            self.await_ready(process)
+        for beat in self.beats.values():
+            if beat.spec.start:
+                self.start_process(beat)
 
     def _make(self) -> None:
-        """The clients and workers, not started yet."""
+        """The clients, workers and beats, not started yet."""
         self.clients = {
             name: Client(spec, **self._of_app(spec.app, spec.config)) for name, spec in self._plan.clients.items()
         }
@@ -85,11 +93,14 @@ class Environment:
             name: Worker(
                 spec,
                 **self._of_app(spec.app, spec.config),
-                on_exit=self._worker_ended,
                 state=self.broker(spec.statedb_server).tcp_url(STATEDB_DB),
             )
             for name, spec in self._plan.workers.items()
         }
+        for name, beat in self._plan.beats.items():
+            own = apps.merged(settings_of(beat), beat.config)
+            prefixes = {entry: self._prefix_of(entry) for entry in beat.schedule}
+            self.beats[name] = Beat(beat, prefixes=prefixes, **self._of_app(beat.app, own))
 
     def _of_app(self, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What a process of an application is made with."""
@@ -99,6 +110,7 @@ class Environment:
             "settings": self.settings(own, app=app),
             "folder": self._folder,
             "control": self.control,
+            "on_exit": self._process_ended,
         }
 
     def settings(self, own: Mapping[str, Any], *, app: str = apps.MAIN) -> dict[str, Any]:
@@ -138,37 +150,49 @@ class Environment:
         specs = [spec for spec in self._plan.workers.values() if spec.statedb in REDIS]
         return [self.redis(name, STATEDB_DB) for name in sorted({spec.statedb_server for spec in specs})]
 
-    def start_worker(self, worker: Worker, *, ready: bool = True) -> None:
-        """Start a worker and, unless told otherwise, wait until it is ready."""
-        worker.start()
-        if ready:
-            self.await_ready(worker)
+    def start_process(self, process: Recorded, *, ready: bool = True) -> None:
+        """Start a worker, client or beat and, unless told otherwise, wait until it is ready."""
+        process.start()
+        if ready or isinstance(process, Client):  # one that was not waited for could be given no orders
+            self.await_ready(process)
 
-    def await_ready(self, worker: Worker) -> Event:
-        """Wait until the worker says ready, hears both messages and commands, and has the settings asked for."""
-        pid = worker.pid
-        ready = until(
-            lambda: self._event(worker, "ready", pid),
-            what=f"worker {worker.name} to be ready",
-            timeout=START_TIMEOUT,
-            last=lambda: worker.log_tail(5),
-        )
-        ineffective = sorted(name for name, held in ready.attrs.get("overlay", {}).items() if not held)
-        if ineffective:
-            raise OverlayIneffective(
-                f"not in force: {', '.join(ineffective)}",
-                where=f"worker {worker.name!r}",
-                hint="the application sets it where nothing can be laid over it; change it there",
-            )
-        until(
-            lambda: (
-                self._event(worker, "consuming", pid) and self._brpop_pending(worker) and self._commands_heard(worker)
-            ),
-            what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
-            timeout=START_TIMEOUT,
-            last=lambda: worker.log_tail(5),
-        )
-        return ready
+    def await_ready(self, process: Recorded) -> None:
+        """Wait until a process that was started can do its work.
+
+        :raises StartFailed: it ended before.
+        :raises OverlayIneffective: a setting given to it is not in force there.
+        """
+        if isinstance(process, Client):
+            process.await_ready(START_TIMEOUT)
+        elif isinstance(process, Beat):
+            self._ready.beat(process)
+        else:
+            assert isinstance(process, Worker)
+            self._ready.worker(process, self.workers.values())
+
+    def stop_beats(self) -> None:
+        """End every beat that still runs, as ``stop`` does: its schedule is saved."""
+        for beat in self.beats.values():
+            if (child := beat.child) is not None and child.alive:
+                beat.asked_to_end = True
+                child.signal(signals.SIGTERM)
+                child.signal(signals.SIGCONT)  # a paused one goes on only to end
+                with contextlib.suppress(WaitExpired):
+                    child.wait(BEAT_GRACE)
+                child.signal(signals.SIGKILL, group=True)
+                child.wait(BEAT_GRACE)
+
+    def process(self, role: str, name: str) -> Recorded:
+        """The worker, client or beat of that name.
+
+        :param role: ``worker``, ``client`` or ``beat``.
+        """
+        processes: Mapping[str, Mapping[str, Recorded]]
+        processes = {"worker": self.workers, "client": self.clients, "beat": self.beats}
+        known = processes[role]
+        if name not in known:
+            raise UsageError(f"no {role} is called {name!r}", hint=f"{role}s here: {', '.join(known) or 'none'}")
+        return known[name]
 
     def broker(self, name: str) -> LocalServer:
         if name not in self.brokers:
@@ -176,26 +200,25 @@ class Environment:
         return self.brokers[name]
 
     def worker(self, name: str) -> Worker:
-        if name not in self.workers:
-            raise UsageError(f"no worker is called {name!r}", hint=f"workers here: {', '.join(self.workers)}")
+        self.process("worker", name)
         return self.workers[name]
 
     def client(self, name: str | None = None) -> Client:
         """The client of that name; by default the first."""
         chosen = next(iter(self.clients), "main") if name is None else name
-        if chosen not in self.clients:
-            raise UsageError(f"no client is called {chosen!r}", hint=f"clients here: {', '.join(self.clients)}")
+        self.process("client", chosen)
         return self.clients[chosen]
 
     def addresses(self) -> Sequence[str]:
         """Where the system can be reached, passwords left out (``--chaos-keep``)."""
         brokers = [f"{name}: {b.server} {b.version} on 127.0.0.1:{b.port}" for name, b in self.brokers.items()]
-        return brokers + [f"worker {w.name}: pid {w.pid}" for w in self.workers.values() if w.alive]
+        processes = [*self.workers.values(), *self.beats.values()]
+        return brokers + [f"{each.role} {each.name}: pid {each.pid}" for each in processes if each.alive]
 
     def end_workers(self) -> None:
         """End every process but the servers, at once: what can be learnt from them has been learnt."""
-        for worker in self.workers.values():
-            worker.asked_to_end = True
+        for process in (*self.workers.values(), *self.beats.values()):
+            process.asked_to_end = True
         for client in self.clients.values():
             client.close()
         self._keeper.end_all(spare=[server.child for server in self.brokers.values() if server.child is not None])
@@ -208,65 +231,12 @@ class Environment:
         for server in self.brokers.values():
             server.close()
 
-    def _event(self, worker: Worker, kind: str, pid: int) -> Event | None:
-        if not worker.alive:
-            raise worker.failed_to_start("the worker ended before it was ready")
-        broken = self._live.find(lambda e: e.kind in _BLIND and e.source == worker.source and e.pid == pid)
-        if broken is not None:
-            raise worker.failed_to_start(f"the recorder cannot see everything: {broken.kind} {dict(broken.attrs)}")
-        return self._live.find(lambda e: e.kind == kind and e.source == worker.source and e.pid == pid)
-
     def busy_consumers(self) -> Sequence[str]:
-        """Names of living workers that do not wait in BRPOP at this moment.
+        """Names of living workers that do not wait in BRPOP at this moment (see :meth:`Readiness.busy`)."""
+        return self._ready.busy(self.workers.values())
 
-        A worker that waits there has handed on everything that it was given before: there is no other way to know
-        that no message lies between the server's reply to BRPOP and the worker's first word about it.
-        """
-        pending = self._pending_brpop()
-        living = [worker for worker in self.workers.values() if worker.alive]
-        addresses = {worker.name: self._consumers(worker) for worker in living}
-        if any(None in each for each in addresses.values()):
-            # Over a unix socket connections have no address to tell them apart: they are counted.
-            return [worker.name for worker in living] if len(pending) < len(living) else []
-        return [name for name, each in addresses.items() if not each & pending]
-
-    def _consumers(self, worker: Worker) -> set[str | None]:
-        """Our side of the connections on which the worker's process has sent BRPOP."""
-        pid = worker.child.pid if worker.child else 0
-        events = self._live.read()
-        return {
-            e.attrs.get("address") for e in events if (e.kind, e.source, e.pid) == ("consuming", worker.source, pid)
-        }
-
-    def _brpop_pending(self, worker: Worker) -> bool:
-        pending, addresses = self._pending_brpop(), self._consumers(worker)
-        return bool(pending) if addresses == {None} else bool(addresses & pending)
-
-    def _pending_brpop(self) -> set[str]:
-        """Addresses of the connections, of whatever server and database, that wait in BRPOP."""
-        from pytest_celery_chaos.brokers.keys import pending_brpop
-
-        servers = dict.fromkeys(space.broker for space in self.spaces.values())
-        return {address for name in servers for address in pending_brpop(self.redis(name, 0))}
-
-    def _commands_heard(self, worker: Worker) -> bool:
-        """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
-        from pytest_celery_chaos.brokers.keys import subscribers
-
-        mine = self.spaces[worker.source]
-        living = {(worker.source, worker.pid) for worker in self.workers.values() if worker.alive}
-        wanted = [
-            event
-            for event in self._live.read()
-            if event.kind == "ready"
-            and (event.source, event.pid) in living
-            and self.spaces[event.source].messages[:2] == mine.messages[:2]
-            and event.attrs.get("settings", {}).get("worker_enable_remote_control", True)
-        ]
-        return subscribers(self.redis(mine.broker, 0), mine.db) >= len(wanted)
-
-    def _worker_ended(self, worker: Worker, child: Child) -> None:
-        self._offline(worker.source, child, asked=worker.asked_to_end)
+    def _process_ended(self, process: Recorded, child: Child) -> None:
+        self._offline(process.source, child, asked=process.asked_to_end)
 
     def _broker_ended(self, source: str) -> Callable[[Child, bool], None]:
         return lambda child, asked: self._offline(source, child, asked=asked)

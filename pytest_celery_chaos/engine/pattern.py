@@ -13,8 +13,10 @@ from pytest_celery_chaos.history.event import KINDS, POINTS, Event, Phase
 #: Kinds that begin and end; `at:` means their end, when it took effect.
 PHASED: Final = frozenset(
     {"publish", "get", "control", "ack", "reject", "restore", "sweep", "revoke", "soft_wait", "shutdown", "store"}
-    | {"chord_part", "joined", "step", "fault", "heal", "quiet"}
+    | {"chord_part", "joined", "sync", "step", "fault", "heal", "quiet"}
 )
+#: What a moment may name a process as.
+ROLES: Final = ("worker", "client", "beat")
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,24 @@ def pattern_of(moment: Moment, prefix_of: Callable[[str], str], labels: Containe
         kind, phase = POINTS[point][0 if moment.before else 1]
     else:
         raise UsageError("a moment needs one of: before, after, at")
-    source = f"worker:{moment.worker}" if moment.worker else None
+    source = source_of(moment)
     if moment.task is None:
         return Pattern(kind, phase, source)
     if moment.task in labels:
         return Pattern(kind, phase, source, ids=(prefix_of(moment.task),))
     # Not a step's name, or not yet one: an id, a task's name, or the name of a `send` still to come.
     return Pattern(kind, phase, source, ids=(moment.task, prefix_of(moment.task)), names=(moment.task,))
+
+
+def source_of(moment: Moment) -> str | None:
+    """The process that *moment* is about, ``worker:a``; None: any.
+
+    :raises UsageError: it names several.
+    """
+    named = [f"{role}:{name}" for role in ROLES if (name := getattr(moment, role))]
+    if len(named) > 1:
+        raise UsageError(f"a moment of {' and '.join(named)}", hint="name one process")
+    return named[0] if named else None
 
 
 def describe(moment: Moment) -> str:
@@ -93,8 +106,9 @@ def describe(moment: Moment) -> str:
         where.append(f"{'before' if moment.before else 'after'} {moment.before or moment.after}")
     if moment.task:
         where.append(f"of {moment.task}")
-    if moment.worker:
-        where.append(f"on worker {moment.worker}")
+    for role in ROLES:
+        if name := getattr(moment, role):
+            where.append(f"on {role} {name}")
     if moment.nth != 1:
         where.append(f"(no. {moment.nth})")
     return " ".join(where)

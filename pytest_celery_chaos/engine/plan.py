@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
 from pytest_celery_chaos.values import AtLeast, BrokerRef
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
@@ -27,7 +27,7 @@ class Moment:
     :param delay: seconds after *since*.
     :param since: the name of a step (default: where the moment is armed).
     :param task: the name of a ``send`` step, a task's name, or an id; None: any.
-    :param worker: a worker's name; None: any.
+    :param worker: a worker's name, *client* a client's, *beat* a beat's; None: any process.
     :param nth: the n-th such event, from 1.
     :param timeout: seconds that a ``wait`` waits; of a ``when``: until it counts as never reached.
     """
@@ -39,6 +39,8 @@ class Moment:
     since: str | None = None
     task: str | None = None
     worker: str | None = None
+    client: str | None = None
+    beat: str | None = None
     nth: int = 1
     timeout: float | None = None
 
@@ -141,6 +143,7 @@ class Plan:
     broker: BrokerSpec = field(default_factory=BrokerSpec)
     backend: BrokerSpec | None = None
     workers: Mapping[str, WorkerSpec] = field(default_factory=dict)
+    beats: Mapping[str, BeatSpec] = field(default_factory=dict)
     steps: Sequence[Step] = ()
     observe: float | None = None
     quiet: float = 60.0

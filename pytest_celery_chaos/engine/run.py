@@ -26,6 +26,7 @@ from pytest_celery_chaos.errors import ChaosError, UsageError, WaitExpired
 from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.process import Worker
+from pytest_celery_chaos.workers.recorded import Recorded
 from pytest_celery_chaos.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -60,14 +61,25 @@ class Run:
         self.live.emit("run", id=self.folder.id, scenario=plan.scenario, variant=plan.variant, axes=dict(plan.axes))
         self.gate = Gate(temp, self.live.emit)
         self.live.on_own(self.gate.seen)
-        self.environment = Environment(plan, keeper=session.keeper, folder=self.folder.path, temp=temp, live=self.live)
         self._prefixes: dict[str, str] = {}
+        self.environment = Environment(
+            plan,
+            keeper=session.keeper,
+            folder=self.folder.path,
+            temp=temp,
+            live=self.live,
+            prefix_of=self.prefix_of,
+        )
         self._labels = {step.name for step in plan.steps if step.verb == "send" and step.name}
+        for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
+            self.declare(entry, task, 0)
         self._broken: list[_Broken] = []
         self._armed: list[tuple[Armed, Step]] = []
         self._timers: list[threading.Timer] = []
         self._current = threading.local()
         self._done: dict[str, float] = {}
+        #: Set when the steps are over: a beat that a fault has ended is not started again any more.
+        self.settling = False
         self._main = keyspace_of(plan, MAIN, {})
         self._queues = {each.messages: {"celery", *plan.queues} for each in (self._main, *self.keyspaces())}
         self._queues_read = 0
@@ -97,6 +109,10 @@ class Run:
         """The step that is being carried out on this thread."""
         step: Step = self._current.step
         return step
+
+    def process(self, role: str, name: str) -> Recorded:
+        """The worker, client or beat of that name."""
+        return self.environment.process(role, name)
 
     def worker(self, name: str) -> Worker:
         return self.environment.worker(name)

@@ -58,8 +58,13 @@ def failed(run: Run, error: Exception) -> None:
 
 
 def settle(run: Run) -> None:
-    """After the last step: heal what is broken, then wait for quiet, or observe for as long as the plan says."""
+    """After the last step: heal what is broken, then wait for quiet, or observe for as long as the plan says.
+
+    With a beat that lives there is no quiet: it is stopped first, once all armed moments have come. While the plan
+    observes, it goes on.
+    """
     run.doing("the end")
+    run.settling = True
     if run.plan.observe is not None:
         # The time itself is what is asked for: a loop, or a held ETA, never falls quiet.
         threading.Event().wait(run.plan.observe)
@@ -68,6 +73,7 @@ def settle(run: Run) -> None:
         run.heal()
     else:
         _await_moments(run)
+        run.environment.stop_beats()
         run.heal()
         _await_quiet(run)
     run.measure("end")

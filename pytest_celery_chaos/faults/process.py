@@ -1,21 +1,22 @@
-"""Faults of processes: workers and brokers are signalled, stopped, killed, paused, started again."""
+"""Faults of processes: workers, brokers, clients and beats are signalled, stopped, killed, paused, started again."""
 
 from __future__ import annotations
 
 import signal as signals
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from pytest_celery_chaos.clients.beat import Beat
 from pytest_celery_chaos.errors import UsageError, WaitExpired
-from pytest_celery_chaos.values import BrokerRef, Duration, SignalName, WorkerRef
-from pytest_celery_chaos.workers.process import STOP_SIGNALS, Worker
+from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, Duration, SignalName, WorkerRef
+from pytest_celery_chaos.workers.recorded import STOP_SIGNALS, Recorded
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.local import LocalServer
     from pytest_celery_chaos.engine.run import Heal, Run
 
-#: Signals that end a Celery worker or a server, sooner or later.
-_ENDING = frozenset({"KILL", "TERM", "QUIT", "INT", "ABRT", "SEGV"})
-_GONE_WITHIN = 10.0
+#: Signals that end a process of Celery or a server, sooner or later.
+_ENDING: Final = frozenset({"KILL", "TERM", "QUIT", "INT", "ABRT", "SEGV"})
+_GONE_WITHIN: Final = 10.0
 
 
 def kill(
@@ -23,31 +24,34 @@ def kill(
     *,
     worker: WorkerRef | None = None,
     broker: BrokerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
     signal: SignalName = "KILL",
     target: Literal["group", "main", "child"] = "group",
 ) -> Heal | None:
-    """Send a signal to a worker or a broker; by default SIGKILL to the worker's whole process group.
+    """Send a signal to a process: a worker, a broker, a client or a beat; by default SIGKILL to its whole group.
 
-    Heals by starting it again, if the signal ended it.
+    Heals by starting it again, if the signal ended it (a beat not any more when the steps are over).
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
+    :param client: the client, by name. What it was told to do and has not done is left undone.
+    :param beat: the beat, by name.
     :param signal: the signal's name, with or without ``SIG``.
     :param target: of a worker: its process ``group``, its ``main`` process, or the first ``child`` of its pool.
-    :raises UsageError: neither or both were named, there is no such signal, or it does not run.
+    :raises UsageError: none or several were named, there is no such signal, or it does not run.
     """
     number, name = _signal(signal)
-    if worker is not None and broker is None:
-        victim = run.worker(worker)
-        child = victim.child  # whoever waits for its end may start the worker again before we come to look
-        victim.kill(number, target=target, ending=name in _ENDING)
-        run.let_go()
-        if name == "KILL" and target != "child" and child is not None:
-            child.wait(_GONE_WITHIN)
-        return (lambda: _revive(run, victim)) if name in _ENDING and target != "child" else None
-    server = _server(run, worker, broker)
-    server.kill(number)
-    return (lambda: _revive_broker(run, str(broker))) if name in _ENDING else None
+    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    if not isinstance(victim, Recorded):
+        victim.kill(number)
+        return (lambda: _revive_broker(run, str(broker))) if name in _ENDING else None
+    child = victim.child  # whoever waits for its end may start it again before we come to look
+    victim.kill(number, target=target, ending=name in _ENDING)
+    run.let_go()
+    if name == "KILL" and target != "child" and child is not None:
+        child.wait(_GONE_WITHIN)
+    return (lambda: _revive(run, victim)) if name in _ENDING and target != "child" else None
 
 
 def stop(
@@ -55,55 +59,73 @@ def stop(
     *,
     worker: WorkerRef | None = None,
     broker: BrokerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
     how: Literal["warm", "soft", "cold", "kill"] = "warm",
     grace: Duration = 30.0,
 ) -> Heal | None:
-    """Stop a worker or a broker as an orchestrator does: a signal, a grace period, then SIGKILL.
+    """Stop a process as an orchestrator does: a signal, a grace period, then SIGKILL.
 
-    Heals by starting it again.
+    Heals by starting it again (a beat not any more when the steps are over).
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
-    :param how: of a worker: ``warm`` is SIGTERM, ``cold`` and ``soft`` are SIGQUIT (which of the two it is, the
-        worker's ``worker_soft_shutdown_timeout`` decides), ``kill`` is SIGKILL at once. A broker gets SIGTERM.
+    :param client: the client, by name.
+    :param beat: the beat, by name. It saves its schedule.
+    :param how: ``warm`` is SIGTERM, ``kill`` is SIGKILL at once. Of a worker ``cold`` and ``soft`` are SIGQUIT; which
+        of the two it is, the worker's ``worker_soft_shutdown_timeout`` decides.
     :param grace: seconds until SIGKILL.
-    :raises UsageError: neither or both were named, or it does not run.
+    :raises UsageError: none or several were named, or it does not run.
     """
-    if worker is not None and broker is None:
-        victim = run.worker(worker)
-        child = victim.child
-        victim.kill(STOP_SIGNALS[how], target="group" if how == "kill" else "main")
-        run.let_go()
-        assert child is not None
-        try:
-            child.wait(grace)
-        except WaitExpired:
-            child.signal(signals.SIGKILL, group=True)
-            child.wait(_GONE_WITHIN)
-        # Children that outlive a main process (prefork after a cold shutdown) are not part of a stopped worker.
+    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    if not isinstance(victim, Recorded):
+        if how == "kill":
+            victim.kill()
+        else:
+            victim.stop()
+        return lambda: _revive_broker(run, str(broker))
+    child = victim.child
+    victim.kill(STOP_SIGNALS[how], target="group" if how == "kill" else "main")
+    run.let_go()
+    assert child is not None
+    try:
+        child.wait(grace)
+    except WaitExpired:
         child.signal(signals.SIGKILL, group=True)
-        return lambda: _revive(run, victim)
-    server = _server(run, worker, broker)
-    if how == "kill":
-        server.kill()
-    else:
-        server.stop()
-    return lambda: _revive_broker(run, str(broker))
+        child.wait(_GONE_WITHIN)
+    # Children that outlive a main process (prefork after a cold shutdown) are not part of a stopped worker.
+    child.signal(signals.SIGKILL, group=True)
+    return lambda: _revive(run, victim)
 
 
-def start(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None = None, ready: bool = True) -> None:
-    """Start a worker or a broker that is not running, and wait until it is ready.
+def start(
+    run: Run,
+    *,
+    worker: WorkerRef | None = None,
+    broker: BrokerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
+    data: Literal["keep", "lose", "cut", "empty"] = "keep",
+    ready: bool = True,
+) -> None:
+    """Start a process that is not running, and wait until it is ready: a beat until its first tick.
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
-    :param ready: False goes on at once, for a worker that cannot become ready (its broker is away).
+    :param client: the client, by name.
+    :param beat: the beat, by name.
+    :param data: as in ``restart``.
+    :param ready: False goes on at once, for a process that cannot become ready (its broker is away).
     :raises StartFailed: it ended, or was not ready in time.
     """
-    if worker is not None and broker is None:
-        run.environment.start_worker(run.worker(worker), ready=ready)
-    else:
-        _server(run, worker, broker)
+    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    if not isinstance(victim, Recorded):
+        if data != "keep":
+            raise UsageError(f"start of a broker with data {data!r}", hint="restart: {broker: …, data: lose}")
         run.environment.start_broker(str(broker))
+        return
+    _treat(run, victim, data)
+    run.environment.start_process(victim, ready=ready)
 
 
 def restart(
@@ -111,60 +133,106 @@ def restart(
     *,
     worker: WorkerRef | None = None,
     broker: BrokerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
     how: Literal["warm", "soft", "cold", "kill"] | None = None,
-    data: Literal["keep", "lose"] = "keep",
+    data: Literal["keep", "lose", "cut", "empty"] = "keep",
     grace: Duration = 30.0,
 ) -> None:
-    """Stop a worker or a broker and start it again; a broker comes back on its port.
+    """Stop a process and start it again; a broker comes back on its port.
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
-    :param how: as in ``stop``; default ``warm`` for a worker, ``kill`` for a broker.
-    :param data: of a broker: ``keep`` starts it on the files that it left, ``lose`` on an empty folder.
+    :param client: the client, by name.
+    :param beat: the beat, by name.
+    :param how: as in ``stop``; default ``kill`` for a broker, ``warm`` for all others.
+    :param data: of a broker: ``keep`` starts it on the files that it left, ``lose`` on an empty folder. Of a beat: what
+        becomes of the file of its schedule; ``cut`` leaves the first half of it, as a crash in the middle of a write
+        does, ``empty`` nothing of it, as a full disk does.
     :param grace: as in ``stop``.
     """
-    if worker is not None and broker is None:
-        stop(run, worker=worker, how=how or "warm", grace=grace)
-        run.environment.start_worker(run.worker(worker))
+    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    if isinstance(victim, Recorded):
+        stop(run, worker=worker, client=client, beat=beat, how=how or "warm", grace=grace)
+        _treat(run, victim, data)
+        run.environment.start_process(victim)
         return
-    server = _server(run, worker, broker)
-    if server.alive and how != "warm":
-        server.kill()
-    server.restart(data)
+    if data not in ("keep", "lose"):
+        raise UsageError(f"restart of a broker with data {data!r}", where=run.step.place, hint="`keep` or `lose`")
+    if victim.alive and how != "warm":
+        victim.kill()
+    victim.restart(data)
     run.environment.online(str(broker))
 
 
-def pause(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None = None) -> Heal | None:
-    """Freeze a worker or a broker with SIGSTOP: its sockets stay open and nobody answers. Heals with SIGCONT.
+def pause(
+    run: Run,
+    *,
+    worker: WorkerRef | None = None,
+    broker: BrokerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
+) -> Heal | None:
+    """Freeze a process with SIGSTOP: its sockets stay open and nobody answers. Heals with SIGCONT.
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
+    :param client: the client, by name.
+    :param beat: the beat, by name.
     """
-    if worker is not None and broker is None:
-        victim = run.worker(worker)
+    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    if isinstance(victim, Recorded):
         victim.kill(signals.SIGSTOP, ending=False)
         return lambda: _thaw(victim)
-    server = _server(run, worker, broker)
-    server.pause()
-    return lambda: server.resume() if server.alive else None
+    victim.pause()
+    return lambda: victim.resume() if victim.alive else None
 
 
-def resume(run: Run, *, worker: WorkerRef | None = None, broker: BrokerRef | None = None) -> None:
-    """Let a paused worker or broker go on (SIGCONT).
+def resume(
+    run: Run,
+    *,
+    worker: WorkerRef | None = None,
+    broker: BrokerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
+) -> None:
+    """Let a paused process go on (SIGCONT).
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
+    :param client: the client, by name.
+    :param beat: the beat, by name.
     """
-    if worker is not None and broker is None:
-        run.worker(worker).kill(signals.SIGCONT, ending=False)
+    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    if isinstance(victim, Recorded):
+        victim.kill(signals.SIGCONT, ending=False)
     else:
-        _server(run, worker, broker).resume()
+        victim.resume()
 
 
-def _server(run: Run, worker: str | None, broker: str | None) -> LocalServer:
-    if broker is None or worker is not None:
-        raise UsageError("name one of: worker, broker", where=run.step.place, hint="for example `{worker: a}`")
-    return run.broker(broker)
+def _victim(run: Run, **named: str | None) -> Recorded | LocalServer:
+    """The one process that is named: by its role, ``worker="a"``."""
+    given = [(role, name) for role, name in named.items() if name is not None]
+    if len(given) != 1:
+        raise UsageError(
+            f"name one of: {', '.join(named)}",
+            where=run.step.place,
+            hint="for example `{worker: a}` or `{broker: main}`",
+        )
+    role, name = given[0]
+    return run.broker(name) if role == "broker" else run.process(role, name)
+
+
+def _treat(run: Run, victim: Recorded, data: Literal["keep", "lose", "cut", "empty"]) -> None:
+    """Do to what a process has kept on disk what *data* says."""
+    if isinstance(victim, Beat):
+        victim.treat(data)
+    elif data != "keep":
+        raise UsageError(
+            f"{victim.role} {victim.name!r} with data {data!r}",
+            where=run.step.place,
+            hint="brokers and beats have data",
+        )
 
 
 def _signal(name: str) -> tuple[int, str]:
@@ -175,9 +243,9 @@ def _signal(name: str) -> tuple[int, str]:
         raise UsageError(f"no signal is called {name!r}", hint="KILL, TERM, QUIT, INT, HUP, USR1, STOP …") from None
 
 
-def _revive(run: Run, victim: Worker) -> None:
-    if not victim.alive:
-        run.environment.start_worker(victim)
+def _revive(run: Run, victim: Recorded) -> None:
+    if not victim.alive and not (run.settling and isinstance(victim, Beat)):
+        run.environment.start_process(victim)
 
 
 def _revive_broker(run: Run, name: str) -> None:
@@ -185,6 +253,6 @@ def _revive_broker(run: Run, name: str) -> None:
         run.environment.start_broker(name)
 
 
-def _thaw(victim: Worker) -> None:
+def _thaw(victim: Recorded) -> None:
     if victim.alive:
         victim.kill(signals.SIGCONT, ending=False)

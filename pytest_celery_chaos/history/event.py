@@ -24,8 +24,8 @@ class Event:
     """What happened, when, to which task, and who says so.
 
     :param t: CLOCK_MONOTONIC in nanoseconds.
-    :param source: whom it is about: ``client:NAME``, ``worker:NAME``, ``broker:NAME``, ``link:NAME``, ``fault``,
-        ``harness``.
+    :param source: whom it is about: ``client:NAME``, ``worker:NAME``, ``beat:NAME``, ``broker:NAME``, ``link:NAME``,
+        ``fault``, ``harness``.
     :param kind: one of :data:`KINDS`.
     :param phase: for what begins and ends; else None.
     :param task: the task's id (which is the message's id), where there is one.
@@ -133,6 +133,9 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "succeeded": "the task's trace ended in SUCCESS",
         "failed": "it ended in FAILURE: error (type)",
         "retried": "it ended in RETRY: error (type), countdown",
+        # beat (its ready: scheduler, entries, max_interval, settings, versions; it is said before the first tick)
+        "due": "an entry is due and will be published: entry, task, count (of its runs), ago (s since the last)",
+        "sync": "invoke/ok/fail: the schedule is written to its file",
         # seen from outside
         "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",
         "online": "a server answers PING: server, version, address",
@@ -169,6 +172,7 @@ POINTS: Final[Mapping[str, tuple[tuple[str, Phase | None], tuple[str, Phase | No
         "restore": (("restore", "invoke"), ("restore", "ok")),
         "sweep": (("sweep", "invoke"), ("sweep", "ok")),
         "revoke": (("revoke", "invoke"), ("revoke", "ok")),
+        "sync": (("sync", "invoke"), ("sync", "ok")),
         "load_state": (("revoked_loaded", "invoke"), ("revoked_loaded", "ok")),
         "save_state": (("revoked_saved", "invoke"), ("revoked_saved", "ok")),
         "chord_part": (("chord_part", "invoke"), ("chord_part", "ok")),

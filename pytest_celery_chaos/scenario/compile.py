@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
-from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
 from pytest_celery_chaos.engine.plan import AppSpec, Plan
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.scenario.model import Format, Scenario
@@ -70,6 +70,7 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         config=said.config,
         apps={name: AppSpec(**given) for name, given in said.apps.items()},
         clients=clients,
+        beats={name: BeatSpec(**given, name=name) for name, given in said.beats.items()},
         queues=said.queues,
         broker=broker,
         backend=backend,

@@ -7,13 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
+from pytest_celery_chaos.engine.pattern import ROLES
 from pytest_celery_chaos.engine.plan import Expectation, Hazard, Moment, Step
 from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.scenario import arguments, fields, tree
 from pytest_celery_chaos.scenario.decode import BAD, Decoder
 from pytest_celery_chaos.scenario.problems import nearest
 from pytest_celery_chaos.scenario.tree import Node, Place
-from pytest_celery_chaos.values import Count, Duration, EventRef, PointRef, StepRef, TaskRef, WorkerRef
+from pytest_celery_chaos.values import (
+    BeatRef,
+    ClientRef,
+    Count,
+    Duration,
+    EventRef,
+    PointRef,
+    StepRef,
+    TaskRef,
+    WorkerRef,
+)
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
@@ -41,6 +52,8 @@ class When:
     :param since: from which step the duration counts; default: from where this one stands.
     :param task: only for this task.
     :param worker: only in this worker.
+    :param client: only in this client.
+    :param beat: only in this beat.
     :param nth: the n-th such event after this step was reached.
     :param timeout: a moment that has not come by then was never reached, and the run is inconclusive.
     """
@@ -51,6 +64,8 @@ class When:
     since: StepRef | None = None
     task: TaskRef | None = None
     worker: WorkerRef | None = None
+    client: ClientRef | None = None
+    beat: BeatRef | None = None
     nth: Count = 1
     timeout: Duration | None = None
 
@@ -185,11 +200,14 @@ def read_moment(decoder: Decoder, node: Node) -> Any:
         decoder.problems.add(node.place, what, "give exactly one of: at, before, after")
         return BAD
     delayed = isinstance(given.get("after"), float)
-    wrong = [key for key in (("task", "worker", "nth") if delayed else ("since",)) if given.get(key) is not None]
+    wrong = [key for key in (("task", *ROLES, "nth") if delayed else ("since",)) if given.get(key) is not None]
     shown = f"{given['after']:g}s" if delayed else given[kinds[0]]
     for key in wrong:
         hint = "a duration is counted from a step: use since" if delayed else "since goes with a duration: after: 2s"
         decoder.problems.add(_places(node)[key], f"when: {key} does not go with {kinds[0]}: {shown}", hint)
+    if len(named := [role for role in ROLES if given.get(role) is not None]) > 1:
+        decoder.problems.add(_places(node)[named[-1]], f"when has {' and '.join(named)}", "name one process")
+        return BAD
     if delayed:
         given["delay"] = given.pop("after")
     return BAD if wrong else Moment(**given)

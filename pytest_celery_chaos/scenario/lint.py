@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pytest_celery_chaos.scenario import fields, tree
+from pytest_celery_chaos.scenario import tree
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import StepEntry
 from pytest_celery_chaos.scenario.model import Format
 from pytest_celery_chaos.scenario.moments import check_moments
 from pytest_celery_chaos.scenario.problems import Problems, nearest
+from pytest_celery_chaos.scenario.targets import check_targets
 from pytest_celery_chaos.scenario.tree import Place
 
 _APP: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
@@ -42,6 +43,15 @@ class Meaning:
             node = node.items[key]
         return node.place
 
+    def place_of_key(self, *path: str) -> Place:
+        """Where the last of these keys itself stands."""
+        node: tree.Node | None = self.root
+        for key in path[:-1]:
+            node = node.items.get(key) if isinstance(node, tree.Mapping) else None
+        if isinstance(node, tree.Mapping) and path[-1] in node.places:
+            return node.places[path[-1]]
+        return self.place(*path)
+
 
 def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[str]) -> None:
     """Add to the decoder's problems what can be known to be wrong before anything is started."""
@@ -50,8 +60,8 @@ def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[
     _servers(meaning)
     _named(meaning)
     _workers(meaning)
-    _targets(meaning)
-    check_moments(meaning.steps, said.workers, decoder.problems)
+    check_targets(meaning.steps, said, decoder)
+    check_moments(meaning.steps, said, decoder.problems)
     for entry in said.expect:
         for hazard, place in entry.hazards:
             for name in hazard.variant:
@@ -86,11 +96,15 @@ def _servers(meaning: Meaning) -> None:
 def _named(meaning: Meaning) -> None:
     """Names are such that nothing else is taken for them; applications are written as Celery takes them."""
     said, add = meaning.said, meaning.problems.add
-    for key, noun in (("workers", "a worker"), ("clients", "a client"), ("apps", "an app")):
-        for name in getattr(said, key):
+    nouns = {"workers": "a worker", "clients": "a client", "apps": "an app", "beats": "a beat"}
+    listed: list[tuple[tuple[str, ...], str, Any]] = [((key,), noun, getattr(said, key)) for key, noun in nouns.items()]
+    listed += [
+        (("beats", beat, "schedule"), "an entry", given.get("schedule", {})) for beat, given in said.beats.items()
+    ]
+    for path, noun, names in listed:
+        for name in names:
             if not _NAME.fullmatch(name):
-                listed = meaning.root.items[key]
-                place = listed.places[name] if isinstance(listed, tree.Mapping) else listed.place
+                place = meaning.place_of_key(*path, name)
                 add(place, f"{name!r} is no name for {noun}", "use letters, digits, - and _; begin with a letter")
     for name, given in said.apps.items():
         app = given.get("app")
@@ -111,39 +125,6 @@ def _workers(meaning: Meaning) -> None:
                 add(meaning.place("workers", name, "queues"), f"no queue is called {queue!r}", hint)
     if not any(given.get("start", True) or name in started for name, given in said.workers.items()):
         add(meaning.place("workers"), "no worker is ever started", "add one, or a step `- start: {worker: NAME}`")
-
-
-def _targets(meaning: Meaning) -> None:
-    """A fault has one victim, and a worker that is broken was started before."""
-    ready = {name for name, given in meaning.said.workers.items() if given.get("start", True)}
-    later = {step.args.get("worker") for step in _of(meaning, "start", "restart")}
-    for entry in meaning.steps:
-        step = entry.step
-        verb = meaning.decoder.vocabulary.verb(step.verb)
-        known = fields.of_verb(verb).items if verb else {}
-        if step.family == "fault" and {"worker", "broker"} <= known.keys():
-            given = [key for key in ("worker", "broker") if step.args.get(key) is not None]
-            if len(given) != 1:
-                what = f"{step.verb} names {'both worker and broker' if given else 'neither worker nor broker'}"
-                meaning.problems.add(entry.place, what, f"name one: `{step.verb}: {{worker: NAME}}`")
-        if step.verb == "hold" and step.when is None:
-            meaning.problems.add(entry.place, "hold without a moment", "add when: {before: POINT}")
-        if (
-            step.heal_after is not None
-            and step.family == "fault"
-            and verb
-            and verb.function.__annotations__.get("return") in (None, "None")
-        ):
-            meaning.problems.add(entry.at("for"), f"for: {step.verb} has nothing that heals", "remove it")
-        worker = str(step.args.get("worker"))
-        if step.verb in ("start", "restart"):
-            ready.add(worker)
-        elif step.family == "fault" and worker in meaning.said.workers.keys() - ready:
-            if step.when is not None and worker in later:
-                continue  # its moment comes after the start
-            what = f"{step.verb}: worker {worker!r} has not been started here"
-            hint = f"add `- start: {{worker: {worker}}}` above, or remove start: false"
-            meaning.problems.add(entry.at("worker"), what, hint)
 
 
 def _of(meaning: Meaning, *verbs: str) -> list[Any]:

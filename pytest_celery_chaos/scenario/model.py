@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
 from pytest_celery_chaos.engine.plan import AppSpec
 from pytest_celery_chaos.scenario import fields
 from pytest_celery_chaos.scenario.decode import Decoder
@@ -71,6 +71,7 @@ class Format:
         that `app` and `config` describe, and may be listed to give it other databases.
     :param clients: by name, the processes that publish; the first is meant where a step names none. Default: one,
         `main`.
+    :param beats: by name, the `celery beat` processes.
     :param queues: by name, the queues beside Celery's default one.
     :param broker: the server, called `main`; on the command line `--server` chooses another server or version.
     :param backend: a server of its own for results, called `backend`; default: database 1 of the broker.
@@ -91,6 +92,7 @@ class Format:
     config: Mapping[str, Any] = field(default_factory=dict)
     apps: Mapping[str, Annotated[Mapping[str, Any], Part(AppSpec)]] = field(default_factory=dict)
     clients: Mapping[str, Annotated[Mapping[str, Any], Part(ClientSpec, but=("name",))]] = field(default_factory=dict)
+    beats: Mapping[str, Annotated[Mapping[str, Any], Part(BeatSpec, but=("name",))]] = field(default_factory=dict)
     queues: Mapping[str, Annotated[Mapping[str, Any], Part(QueueSpec)]] = field(default_factory=dict)
     broker: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] = field(default_factory=dict)
     backend: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] | None = None

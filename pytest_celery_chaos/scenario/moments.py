@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from pytest_celery_chaos.engine.pattern import ROLES
 from pytest_celery_chaos.engine.plan import Moment, Step
 from pytest_celery_chaos.scenario.entries import StepEntry
+from pytest_celery_chaos.scenario.model import Format
 from pytest_celery_chaos.scenario.problems import Problems
 
 #: Events that come of a process's start or end, and the verbs that bring them about.
@@ -18,7 +20,7 @@ _ENDING: Final = frozenset({"offline", "shutdown", "signal"})
 _STIRS: Final = frozenset({"start", "restart", "resume", "heal"})
 
 
-def check_moments(steps: Sequence[StepEntry], workers: Mapping[str, Mapping[str, Any]], problems: Problems) -> None:
+def check_moments(steps: Sequence[StepEntry], said: Format, problems: Problems) -> None:
     """Refuse a `when` whose cause stands above it alone, and a `wait` whose cause stands below it alone.
 
     A `when` never blocks, so that it can always stand above its cause: below, it is armed too late, or by luck.
@@ -26,7 +28,7 @@ def check_moments(steps: Sequence[StepEntry], workers: Mapping[str, Mapping[str,
     for index, entry in enumerate(steps):
         above, below = [each.step for each in steps[:index]], [each.step for each in steps[index + 1 :]]
         if entry.step.when is not None:
-            cause = _cause_above(entry.step.when, above, below, workers)
+            cause = _cause_above(entry.step.when, above, below, said)
             if cause is not None:
                 told = _told(entry.step.when)
                 problems.add(
@@ -38,9 +40,7 @@ def check_moments(steps: Sequence[StepEntry], workers: Mapping[str, Mapping[str,
             _check_wait(entry, above, below, problems)
 
 
-def _cause_above(
-    moment: Moment, above: Sequence[Step], below: Sequence[Step], workers: Mapping[str, Mapping[str, Any]]
-) -> str | None:
+def _cause_above(moment: Moment, above: Sequence[Step], below: Sequence[Step], said: Format) -> str | None:
     """What brings the moment about, if all of that stands above the step that waits for it."""
     kind = moment.at
     if moment.delay is not None:
@@ -52,10 +52,9 @@ def _cause_above(
         done = [step for step in above if _concerns(step, verbs, moment)]
         if done:
             return _named(done[-1])
-        names = [moment.worker] if moment.worker else list(workers)
-        began = kind in _STARTING and any(workers.get(name, {}).get("start", True) for name in names)
+        began = kind in _STARTING and any(given.get("start", True) for given in _meant(moment, said))
         return "the start of the environment" if began else None
-    if moment.task is None or any(step.verb in _STIRS for step in below):
+    if moment.task is None or moment.task in _scheduled(said) or any(step.verb in _STIRS for step in below):
         return None
     if any(_causes(step, moment) for step in below):
         return None
@@ -72,7 +71,23 @@ def _causes(step: Step, moment: Moment) -> bool:
 
 
 def _concerns(step: Step, verbs: frozenset[str], moment: Moment) -> bool:
-    return step.verb in verbs and (moment.worker is None or step.args.get("worker") == moment.worker)
+    named = [(role, name) for role in ROLES if (name := getattr(moment, role)) is not None]
+    return step.verb in verbs and all(step.args.get(role) == name for role, name in named)
+
+
+def _meant(moment: Moment, said: Format) -> Iterator[Mapping[str, Any]]:
+    """What the file says of the processes that the moment may be one of."""
+    named = [role for role in ROLES if getattr(moment, role) is not None]
+    for role in named or ["worker"]:
+        for name, given in getattr(said, f"{role}s").items():
+            if getattr(moment, role) in (None, name):
+                yield given
+
+
+def _scheduled(said: Format) -> set[str]:
+    """Entries of the beats' schedules, and their tasks: they come again and again."""
+    entries = [pair for given in said.beats.values() for pair in given.get("schedule", {}).items()]
+    return {name for name, _ in entries} | {entry.task for _, entry in entries}
 
 
 def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], problems: Problems) -> None:
@@ -82,6 +97,8 @@ def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], 
         what = f"wait has {' and '.join(kinds)}" if kinds else "wait says no moment"
         problems.add(entry.place, what, "give exactly one of: at, before, after")
         return
+    if len(named := [role for role in ROLES if args.get(role) is not None]) > 1:
+        problems.add(entry.at(named[-1]), f"wait has {' and '.join(named)}", "name one process")
     task = args.get("task")
     sent = [step for step in below if step.verb == "send" and task is not None and step.name == task]
     if sent and not any(step.verb == "send" and task in (step.name, step.args.get("task")) for step in above):

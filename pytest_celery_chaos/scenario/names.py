@@ -31,15 +31,20 @@ class _Named:
 
 def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary, problems: Problems) -> None:
     """Tell every name that is given twice, and every one that is used and names nothing."""
-    steps = list(_steps(root, vocabulary))
+    steps, scheduled = list(_steps(root, vocabulary)), dict(_scheduled(root))
     _once(steps, problems)
+    for step in steps:
+        if step.name in scheduled:
+            what = f"a step and an entry of a beat's schedule are called {step.name!r}"
+            problems.add(step.place, what, "rename one: each stands for the ids that it publishes")
     named = [step.name for step in steps if step.name]
     faults = [step.name for step in steps if step.name and step.verb in vocabulary.faults]
-    labels = [step.name for step in steps if step.name and step.verb == "send"]
-    tasks = [step.task for step in steps if step.task and step.verb == "send"]
+    labels = [*scheduled, *(step.name for step in steps if step.name and step.verb == "send")]
+    tasks = [*filter(None, scheduled.values()), *(step.task for step in steps if step.task and step.verb == "send")]
     known: dict[str, tuple[str, Iterable[str]]] = {
         "worker": ("no worker is called", _keys(root.items.get("workers"))),
         "client": ("no client is called", list(_keys(root.items.get("clients"))) or ["main"]),
+        "beat": ("no beat is called", _keys(root.items.get("beats"))),
         "app": ("no app is called", {"main", *_keys(root.items.get("apps"))}),
         "broker": ("no broker is called", _brokers(root)),
         "step": ("no step is called", named),
@@ -60,6 +65,15 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
 def _brokers(root: tree.Mapping) -> list[str]:
     given = root.items.get("backend")
     return ["main"] if given is None or tree.is_null(given) else ["main", "backend"]
+
+
+def _scheduled(root: tree.Mapping) -> Iterator[tuple[str, str | None]]:
+    """The entries of the beats' schedules, and their tasks."""
+    beats = root.items.get("beats")
+    for beat in _keys(beats):
+        schedule = _child(_child(beats, beat), "schedule")
+        for entry in _keys(schedule):
+            yield entry, _text(_child(_child(schedule, entry), "task"))
 
 
 def _applications(root: tree.Mapping) -> Iterator[Node | None]:

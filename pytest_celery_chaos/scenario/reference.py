@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.clients.spec import ClientSpec
+from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec, EntrySpec
 from pytest_celery_chaos.engine.plan import AppSpec, Hazard
 from pytest_celery_chaos.history.event import KINDS, POINTS, WIRE_POINTS
 from pytest_celery_chaos.registry import Verb
@@ -65,6 +65,14 @@ _PROFILE = """\
 second sooner, and without the revoked ids that mingle carries from worker to worker.
 """
 
+_BEATS = """\
+A beat is ready at its first tick. The file of its schedule lies in the run's folder and is kept over its death, unless
+a step says `data: lose`. What it publishes is judged as what clients publish: nothing of it may be lost. While a beat
+lives there is no quiet, so that it is stopped when all steps are done and all moments have come, before the run waits
+for quiet; with `observe` it goes on to the end. Each entry of `schedule` has a name, which stands for the ids that it
+publishes as the name of a `send` step does:
+"""
+
 _WHEN = """\
 The step waits for a moment and then happens, while the process that reached the moment is held there. A `when` never
 blocks: the steps below it go on at once, so it stands above its cause. `wait` takes the same moments, and blocks.
@@ -87,6 +95,10 @@ def reference_page(vocabulary: Vocabulary | None = None) -> str:
         _table(keys.of_dataclass(AppSpec)),
         "## `clients`\n",
         _table(keys.of_dataclass(ClientSpec).without("name")),
+        "## `beats`\n",
+        _table(keys.of_dataclass(BeatSpec).without("name")),
+        _BEATS,
+        _table(keys.of_dataclass(EntrySpec)),
         "## `queues`\n",
         _table(keys.of_dataclass(QueueSpec)),
         "## `steps`\n",

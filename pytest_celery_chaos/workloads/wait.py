@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_celery_chaos.values import Duration, EventRef, FaultRef, PointRef, TaskRef, WorkerRef
+from pytest_celery_chaos.values import BeatRef, ClientRef, Duration, EventRef, FaultRef, PointRef, TaskRef, WorkerRef
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.engine.run import Run
@@ -18,6 +18,8 @@ def wait(
     after: PointRef | None = None,
     task: TaskRef | None = None,
     worker: WorkerRef | None = None,
+    client: ClientRef | None = None,
+    beat: BeatRef | None = None,
     nth: int = 1,
     timeout: Duration = 30.0,
 ) -> None:
@@ -28,10 +30,13 @@ def wait(
     :param after: a point that has been passed.
     :param task: only for this task.
     :param worker: only in this worker.
+    :param client: only in this client.
+    :param beat: only in this beat.
     :param nth: the n-th such event, counted from the beginning of the run.
     :param timeout: seconds; after them the run is inconclusive.
     """
-    run.wait_for(at=at, before=before, after=after, task=task, worker=worker, nth=nth, timeout=timeout)
+    process = {"worker": worker, "client": client, "beat": beat}
+    run.wait_for(at=at, before=before, after=after, task=task, **process, nth=nth, timeout=timeout)
 
 
 def heal(run: Run, *, what: FaultRef = "all") -> None:

@@ -21,10 +21,12 @@ FIRST = frozenset({"celery", "kombu"})
 #: module of Celery or kombu → our modules whose ``patch(module)`` changes it.
 TABLE = {
     "celery.app.amqp": ("hooks_publish",),
+    "celery.app.base": ("hooks_beat",),
     "celery.app.control": ("hooks_client",),
     "celery.app.log": ("hooks_log",),
     "celery.app.trace": ("hooks_task",),
     "celery.app.utils": ("overlay",),
+    "celery.beat": ("hooks_beat",),
     "celery.backends.base": ("hooks_task", "hooks_request"),
     "celery.backends.redis": ("hooks_chord",),
     "celery.concurrency.asynpool": ("hooks_pool",),

@@ -1,0 +1,134 @@
+"""When a process that was started can do its work, seen from what it records and by plain Redis reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_celery_chaos.clients.beat import Beat
+from pytest_celery_chaos.engine.live import Live
+from pytest_celery_chaos.errors import OverlayIneffective
+from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.system.wait import until
+from pytest_celery_chaos.workers.process import Worker
+from pytest_celery_chaos.workers.recorded import Recorded
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from pytest_celery_chaos.brokers.keyspace import Keyspace
+
+#: Seconds that a process has to become ready.
+START_TIMEOUT = 30.0
+#: What a recorder says that could not get in everywhere: its silence about something would prove nothing.
+_BLIND = ("hook_missing", "hook_failed")
+
+
+class Readiness:
+    """Looks at the processes of one run.
+
+    :param redis: the harness's connection to a server's database.
+    :param spaces: of each process (``worker:a``) where its application keeps messages and results.
+    """
+
+    def __init__(self, live: Live, redis: Callable[[str, int], Redis], spaces: Mapping[str, Keyspace]) -> None:
+        self._live, self._redis, self._spaces = live, redis, spaces
+
+    def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> None:
+        """Wait until the worker says ready, hears both messages and commands, and has the settings asked for."""
+        pid, others = worker.pid, list(all_of_them)
+        self._said(worker, pid)
+        until(
+            lambda: (
+                self._event(worker, "consuming", pid) and self._waits(worker) and self._commands_heard(worker, others)
+            ),
+            what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
+            timeout=START_TIMEOUT,
+            last=lambda: worker.log_tail(5),
+        )
+
+    def beat(self, beat: Beat) -> None:
+        """Wait for the beat's first tick; its schedule must have every entry that the scenario gives it."""
+        ready = self._said(beat, beat.pid)
+        missing = sorted(set(beat.spec.schedule) - set(ready.attrs.get("entries") or ()))
+        if missing:
+            raise OverlayIneffective(
+                f"not in the schedule: {', '.join(missing)}",
+                where=f"beat {beat.name!r}",
+                hint="the scheduler does not take its entries from beat_schedule; give it there what it is to publish",
+            )
+
+    def busy(self, workers: Iterable[Worker]) -> Sequence[str]:
+        """Names of living workers that do not wait in BRPOP at this moment.
+
+        A worker that waits there has handed on everything that it was given before: there is no other way to know
+        that no message lies between the server's reply to BRPOP and the worker's first word about it.
+        """
+        living = [worker for worker in workers if worker.alive]
+        pending = self._pending()
+        addresses = {worker.name: self._consumers(worker) for worker in living}
+        # Over a unix socket connections have no address to tell them apart: they are counted.
+        unnamed = [name for name, each in addresses.items() if None in each]
+        if sum(address.startswith("/") for address in pending) >= len(unnamed):
+            unnamed = []
+        return [name for name, each in addresses.items() if name in unnamed or not each & {None, *pending}]
+
+    def _said(self, process: Recorded, pid: int) -> Event:
+        """The process's `ready`, with all settings in force that were asked for."""
+        ready = until(
+            lambda: self._event(process, "ready", pid),
+            what=f"{process.role} {process.name} to be ready",
+            timeout=START_TIMEOUT,
+            last=lambda: process.log_tail(5),
+        )
+        ineffective = sorted(name for name, held in ready.attrs.get("overlay", {}).items() if not held)
+        if ineffective:
+            raise OverlayIneffective(
+                f"not in force: {', '.join(ineffective)}",
+                where=f"{process.role} {process.name!r}",
+                hint="the application sets it where nothing can be laid over it; change it there",
+            )
+        return ready
+
+    def _event(self, process: Recorded, kind: str, pid: int) -> Event | None:
+        if not process.alive:
+            raise process.failed_to_start(f"the {process.role} ended before it was ready")
+        broken = self._live.find(lambda e: e.kind in _BLIND and e.source == process.source and e.pid == pid)
+        if broken is not None:
+            raise process.failed_to_start(f"the recorder cannot see everything: {broken.kind} {dict(broken.attrs)}")
+        return self._live.find(lambda e: e.kind == kind and e.source == process.source and e.pid == pid)
+
+    def _consumers(self, worker: Worker) -> set[str | None]:
+        """Our side of the connections on which the worker's process has sent BRPOP."""
+        pid = worker.child.pid if worker.child else 0
+        events = self._live.read()
+        return {
+            e.attrs.get("address") for e in events if (e.kind, e.source, e.pid) == ("consuming", worker.source, pid)
+        }
+
+    def _waits(self, worker: Worker) -> bool:
+        pending, addresses = self._pending(), self._consumers(worker)
+        return bool(pending) if addresses == {None} else bool(addresses & set(pending))
+
+    def _pending(self) -> list[str]:
+        """Addresses of the connections, of whatever server and database, that wait in BRPOP."""
+        from pytest_celery_chaos.brokers.keys import pending_brpop
+
+        servers = dict.fromkeys(space.broker for space in self._spaces.values())
+        return [address for name in servers for address in pending_brpop(self._redis(name, 0))]
+
+    def _commands_heard(self, worker: Worker, workers: Iterable[Worker]) -> bool:
+        """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
+        from pytest_celery_chaos.brokers.keys import subscribers
+
+        mine = self._spaces[worker.source]
+        living = {(each.source, each.pid) for each in workers if each.alive}
+        wanted = [
+            event
+            for event in self._live.read()
+            if event.kind == "ready"
+            and (event.source, event.pid) in living
+            and self._spaces[event.source].messages[:2] == mine.messages[:2]
+            and event.attrs.get("settings", {}).get("worker_enable_remote_control", True)
+        ]
+        return subscribers(self._redis(mine.broker, 0), mine.db) >= len(wanted)
