@@ -6,10 +6,12 @@ Exit codes: 0 all as recorded, 1 violated (or a hazard that is fixed or has chan
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,16 +30,15 @@ BAD_INPUT = 2
 class LazyGroup(click.Group):
     """Commands of another module are imported when they are asked for."""
 
-    elsewhere = ("servers", "doctor")
+    elsewhere: Mapping[str, str] = {"servers": "cli_servers", "doctor": "cli_servers", "matrix": "cli_matrix"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.elsewhere])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.elsewhere:
-            from pytest_celery_chaos import cli_servers
-
-            command: click.Command = getattr(cli_servers, cmd_name)
+            module = importlib.import_module(f"pytest_celery_chaos.{self.elsewhere[cmd_name]}")
+            command: click.Command = getattr(module, cmd_name)
             return command
         return super().get_command(ctx, cmd_name)
 
@@ -73,17 +74,11 @@ def run(
     if keep and jobs > 1:
         raise click.UsageError("--keep and -j exclude each other: keep one system at a time")
     chosen = discover(paths)
-    plans, mistakes = _plans(chosen, server=server, pool=pool)
-    if mistakes:
-        raise ScenarioError("\n".join(mistakes.values()))
-    if select is None:
-        _servers_exist(plans)
-    options = [f"--chaos-server={server}"] if server else []
-    options += [f"--chaos-pool={pool}"] if pool else []
+    ini = None if paths else own_ini(Path.cwd())
+    can_run(chosen, server=server or server_in(ini), pool=pool, select=select)
+    options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times)
     options += ["--chaos-keep"] if keep else []
-    options += ["-k", select] if select else []
-    options += ["-n", str(jobs)] if jobs > 1 else []
-    options += [f"--chaos-times={times}"] if times > 1 else []
+    options += ["-c", str(ini)] if ini else []
     _become_pytest([*options, *map(str, chosen)], as_json=as_json)
 
 
@@ -148,6 +143,62 @@ def _plans(
     return plans, mistakes
 
 
+def can_run(files: Sequence[Path], *, server: str | None, pool: str | None, select: str | None) -> None:
+    """See before anything is started that *files* are right and that their servers are there.
+
+    :raises ScenarioError: a file has mistakes; all of them are told.
+    :raises ServerNotFound: a server is not there. Not looked for where *select* may leave its scenario out.
+    """
+    plans, mistakes = _plans(files, server=server, pool=pool)
+    if mistakes:
+        raise ScenarioError("\n".join(mistakes.values()))
+    if select is None:
+        _servers_exist(plans)
+
+
+def asked(*, server: str | None, pool: str | None, select: str | None, jobs: int, times: int) -> list[str]:
+    """The options of the command as pytest's."""
+    options = [f"--chaos-server={server}"] if server else []
+    options += [f"--chaos-pool={pool}"] if pool else []
+    options += ["-k", select] if select else []
+    options += ["-n", str(jobs)] if jobs > 1 else []
+    return options + ([f"--chaos-times={times}"] if times > 1 else [])
+
+
+def own_ini(folder: Path) -> Path | None:
+    """pytest's configuration file for *folder*, found as pytest finds it for tests of that folder.
+
+    The scenarios that come with the package lie elsewhere, and pytest would not look for it here.
+    """
+    for parent in (folder, *folder.parents):
+        for name, section in _INIS.items():
+            path = parent / name
+            if path.is_file() and (
+                section is None or re.search(section, path.read_text(errors="replace"), re.MULTILINE)
+            ):
+                return path
+    return None
+
+
+#: Names that pytest looks for, in its order, and the section without which the file is not meant for it.
+_INIS: Mapping[str, str | None] = {
+    "pytest.toml": None,
+    ".pytest.toml": None,
+    "pytest.ini": None,
+    ".pytest.ini": None,
+    "pyproject.toml": r"^\[tool\.pytest\b",
+    "tox.ini": r"^\[pytest\]",
+    "setup.cfg": r"^\[tool:pytest\]",
+}
+
+
+def server_in(ini: Path | None) -> str | None:
+    """The server that *ini* names for scenarios (``chaos_server``)."""
+    text = ini.read_text(errors="replace") if ini else ""
+    found = re.search(r"""^chaos_server\s*=\s*["']?([\w.-]+)""", text, re.MULTILINE)
+    return found[1] if found else None
+
+
 def _servers_exist(plans: Sequence[Plan]) -> None:
     """Find every server before anything is started. Raises ServerNotFound."""
     from pytest_celery_chaos.brokers.find import find
@@ -182,8 +233,7 @@ def _judged_again(folder: Path) -> tuple[str, Verdict]:
 
 def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
     """Replace this process by pytest: one process fewer, and every signal reaches the one that matters."""
-    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "-rN", "--tb=short"]
-    line += [f"--rootdir={Path.cwd()}", "--chaos-command"]
+    line = pytest_line()
     sys.stdout.flush()
     if as_json:
         # The answer alone goes to standard output; what pytest has to say goes to standard error.
@@ -192,6 +242,12 @@ def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
         os.dup2(2, 1)
         line.append(f"--chaos-answer={answer}")
     os.execv(sys.executable, [*line, *arguments])
+
+
+def pytest_line() -> list[str]:
+    """The command line that runs scenarios, without them."""
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "-rN", "--tb=short"]
+    return [*line, f"--rootdir={Path.cwd()}", "--chaos-command"]
 
 
 def main() -> None:

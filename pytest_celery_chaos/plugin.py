@@ -73,8 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         # An xdist controller that is killed tells nobody: our keeper watches it, and ends this worker with it.
         os.environ["CELERY_CHAOS_WATCH"] = str(os.getppid())
-        if config.getoption("--chaos-command"):
-            _follow_controller(config)
+    if config.getoption("--chaos-command"):
+        _follow_controller(config)
 
 
 def _check_retention(config: pytest.Config) -> None:
@@ -91,8 +91,11 @@ def _check_retention(config: pytest.Config) -> None:
 
 
 def _follow_controller(config: pytest.Config) -> None:
-    """A worker of xdist that has to do with chaos ends with its controller, also before it has a keeper."""
-    if hasattr(config, "workerinput"):
+    """A worker of xdist that has to do with chaos ends with its controller, also before it has a keeper.
+
+    And so does pytest itself with the command that started it and waits for it (``celery-chaos matrix``).
+    """
+    if "CELERY_CHAOS_WATCH" in os.environ:
         from pytest_celery_chaos.engine.session import follow, watched
 
         follow(watched())

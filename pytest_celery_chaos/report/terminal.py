@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-_COLOURS = {"holds": "green", "hazard": "yellow", "violated": "red", "inconclusive": "magenta"}
+COLOURS = {"holds": "green", "hazard": "yellow", "violated": "red", "inconclusive": "magenta"}
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, width: int, colour: bool) -> str:
@@ -24,7 +24,7 @@ def table(rows: Iterable[Mapping[str, Any]], *, width: int, colour: bool) -> str
         grid.add_column(title, header_style="bold", **options)
     for row in rows:
         as_recorded = row["as_recorded"]
-        verdict = Text(row["verdict"], style=_COLOURS.get(row["verdict"], "") if as_recorded else "bold red")
+        verdict = Text(row["verdict"], style=COLOURS.get(row["verdict"], "") if as_recorded else "bold red")
         grid.add_row(
             Text(short_name(row)), verdict, row["expected"], row["server"], f"{row['seconds']:.1f}", Text(row["why"])
         )

@@ -30,10 +30,21 @@ def row(folder: Path, node: str = "", kept: Sequence[str] = ()) -> dict[str, Any
         "pool": ",".join(sorted({str(e.attrs.get("pool")) for e in events if e.kind == "ready"})),
         "seconds": round((events[-1].t - events[0].t) / 1e9, 2) if events else 0.0,
         "why": _short(verdict),
+        "refs": list(run.plan.get("refs") or ()),
+        "hazards": [_hazard(each) for each in verdict["judgements"] if each["hazard"] and _shows(each)],
         "node": node,
         "folder": str(folder),
         "kept": list(kept),
     }
+
+
+def _shows(judgement: Mapping[str, Any]) -> bool:
+    return bool(judgement["outcome"] == "as_recorded")
+
+
+def _hazard(judgement: Mapping[str, Any]) -> dict[str, Any]:
+    known = judgement["hazard"]
+    return {"check": judgement["check"], "ref": known["ref"], "why": known["why"], "seen": judgement["finding"]["seen"]}
 
 
 def _short(verdict: Mapping[str, Any]) -> str:

@@ -157,7 +157,7 @@ def test_what_only_looks(chaos: Run, write: Callable[..., None], answer: Callabl
     path = Path(chaos("schema", "--path").stdout.strip())
     assert path.is_file()
     assert chaos("--version").returncode == 0
-    for command in ("run", "check", "lint", "schema", "servers", "doctor"):
+    for command in ("run", "matrix", "check", "lint", "schema", "servers", "doctor"):
         assert command in chaos("--help").stdout
     assert not (folder / ".celery-chaos").exists()
 
