@@ -84,10 +84,9 @@ def compare(lab: Lab, version: str, pool: str, name: str, tmp_path: Path) -> Pro
     # Threads: the end of the first task wakes the stop and the second one at once, and either may win.
     tasks = ("first",) if pool == "threads" else ("first", "second")
     for subject in subjects:
+        # One after the other: while the second one starts, the task of the first would come to its end.
         subject.send(tasks, seconds)
-    for subject in subjects:
         subject.until_running(1 if pool == "solo" else len(tasks))
-    for subject in subjects:
         subject.worker.child.signal(number)
     with_us, without_us = (subject.outcome(timeout=12) for subject in subjects)
     assert with_us == without_us
