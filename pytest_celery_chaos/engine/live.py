@@ -21,6 +21,7 @@ class Live:
         self._ledger = Ledger(ledgers, "harness")
         self._tail = Tail(ledgers)
         self._events: list[Event] = []
+        self._by_kind: dict[str, list[Event]] = {}
         self._lock = threading.Lock()
         self._listeners: list[Callable[[Event], None]] = []
 
@@ -46,8 +47,16 @@ class Live:
     def read(self) -> list[Event]:
         """Everything so far, in the order of its arrival here. The list grows; do not change it."""
         with self._lock:
-            self._events.extend(self._tail.read())
+            new = self._tail.read()
+            self._events.extend(new)
+            for event in new:
+                self._by_kind.setdefault(event.kind, []).append(event)
             return self._events
+
+    def of(self, kind: str) -> list[Event]:
+        """The events of one kind so far: a wait for a rare one need not look at all others again and again."""
+        self.read()
+        return self._by_kind.setdefault(kind, [])
 
     def since(self, index: int) -> Iterator[Event]:
         """The events from *index* on, as they stand now."""
@@ -55,14 +64,12 @@ class Live:
         for number in range(index, len(events)):
             yield events[number]
 
-    def find(self, matches: Callable[[Event], bool], nth: int = 1) -> Event | None:
-        """The *nth* event so far that *matches*, or None."""
-        for event in self.read():
-            if matches(event):
-                nth -= 1
-                if nth == 0:
-                    return event
-        return None
+    def find(self, matches: Callable[[Event], bool], *, kind: str | None = None) -> Event | None:
+        """The first event so far that *matches*, or None.
+
+        :param kind: look among events of this kind alone.
+        """
+        return next(filter(matches, self.read() if kind is None else self.of(kind)), None)
 
     def close(self) -> None:
         """Let go of the files. What was read stays."""

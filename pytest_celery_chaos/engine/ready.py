@@ -40,7 +40,10 @@ class Readiness:
         self._said(worker, pid)
         until(
             lambda: (
-                self._event(worker, "consuming", pid) and self._waits(worker) and self._commands_heard(worker, others)
+                self._event(worker, "consuming", pid)
+                # Where many messages wait, one is given at once, and BRPOP is never seen pending.
+                and (self._event(worker, "popped", pid) or self._waits(worker))
+                and self._commands_heard(worker, others)
             ),
             what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
             timeout=START_TIMEOUT,
@@ -93,18 +96,20 @@ class Readiness:
     def _event(self, process: Recorded, kind: str, pid: int) -> Event | None:
         if not process.alive:
             raise process.failed_to_start(f"the {process.role} ended before it was ready")
-        broken = self._live.find(lambda e: e.kind in _BLIND and e.source == process.source and e.pid == pid)
-        if broken is not None:
-            raise process.failed_to_start(f"the recorder cannot see everything: {broken.kind} {dict(broken.attrs)}")
-        return self._live.find(lambda e: e.kind == kind and e.source == process.source and e.pid == pid)
+
+        def its_own(event: Event) -> bool:
+            return event.source == process.source and event.pid == pid
+
+        for blind in _BLIND:
+            if (broken := self._live.find(its_own, kind=blind)) is not None:
+                raise process.failed_to_start(f"the recorder cannot see everything: {blind} {dict(broken.attrs)}")
+        return self._live.find(its_own, kind=kind)
 
     def _consumers(self, worker: Worker) -> set[str | None]:
         """Our side of the connections on which the worker's process has sent BRPOP."""
         pid = worker.child.pid if worker.child else 0
-        events = self._live.read()
-        return {
-            e.attrs.get("address") for e in events if (e.kind, e.source, e.pid) == ("consuming", worker.source, pid)
-        }
+        events = self._live.of("consuming")
+        return {e.attrs.get("address") for e in events if (e.source, e.pid) == (worker.source, pid)}
 
     def _waits(self, worker: Worker) -> bool:
         pending, addresses = self._pending(), self._consumers(worker)
@@ -125,9 +130,8 @@ class Readiness:
         living = {(each.source, each.pid) for each in workers if each.alive}
         wanted = [
             event
-            for event in self._live.read()
-            if event.kind == "ready"
-            and (event.source, event.pid) in living
+            for event in self._live.of("ready")
+            if (event.source, event.pid) in living
             and self._spaces[event.source].messages[:2] == mine.messages[:2]
             and event.attrs.get("settings", {}).get("worker_enable_remote_control", True)
         ]

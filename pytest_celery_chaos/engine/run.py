@@ -74,6 +74,7 @@ class Run:
         for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
             self.declare(entry, task, 0)
         self._broken: list[_Broken] = []
+        self._passing: list[Step] = []  # faults that heal by themselves
         self._armed: list[tuple[Armed, Step]] = []
         self._timers: list[threading.Timer] = []
         self._current = threading.local()
@@ -152,8 +153,8 @@ class Run:
         """The ids published so far that *task* (a step's name, a task's name, an id) means."""
         prefix = self.prefix_of(task) if task in self._labels else None
         found: dict[str, None] = {}
-        for event in self.live.read():
-            if event.kind == "publish" and event.task is not None:
+        for event in self.live.of("publish"):
+            if event.task is not None:
                 hit = event.task.startswith(prefix) if prefix else task in (event.task, event.attrs.get("name"))
                 if hit:
                     found[event.task] = None
@@ -186,6 +187,10 @@ class Run:
             timeout=moment.timeout or 30.0,
             last=self.live.last_words,
         )
+
+    def let_pass(self, seconds: float) -> None:
+        """Let a time pass that the scenario asks for; nothing is synchronised by it."""
+        threading.Event().wait(seconds)
 
     def look(self, name: str | None = None) -> dict[str, Any]:
         """What lies in the broker and the backend now, by plain reads; also an event of the history."""
@@ -256,6 +261,8 @@ class Run:
         :raises ChaosError: the step failed; a failure of an armed step is in the history, which judges it.
         """
         self.doing(f"step {step.index}: {step.verb}" + (f" {step.name}" if step.name else ""))
+        if step.heal_after is not None:
+            self._passing.append(step)
         if step.when is None:
             return self._carry_out(step, None)
         if step.when.delay is not None:
@@ -280,6 +287,25 @@ class Run:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    def wait_healed(self, name: str | None, timeout: float) -> None:
+        """Wait until the fault of the step *name*, or every fault, has healed that heals by itself.
+
+        :param timeout: seconds.
+        :raises WaitExpired: it has not by then.
+        """
+        from pytest_celery_chaos.system.wait import until
+
+        def unhealed() -> bool:
+            done = {event.attrs.get("index") for event in self.live.of("heal") if event.phase != "invoke"}
+            begun = {event.attrs.get("index") for event in self.live.of("fault")}
+            # By its name a fault is awaited also before it has struck.
+            wanted = {
+                step.index for step in self._passing if step.name == name or (name is None and step.index in begun)
+            }
+            return not wanted <= done
+
+        until(lambda: not unhealed(), what=f"{name or 'every fault'} to heal", timeout=timeout)
 
     def unreached(self) -> Sequence[Step]:
         """Steps whose moment has not come; each is made an event."""

@@ -85,7 +85,7 @@ def finish(run: Run, session: Session) -> None:
     run.release_all()
     if not session.keep:
         run.environment.end_workers()
-    if run.live.find(lambda event: event.kind == "observed"):
+    if run.live.of("observed"):
         # Looked at only now: what still ran then would be in doubt, neither ended nor in any key.
         run.last_look()
     if not session.keep:

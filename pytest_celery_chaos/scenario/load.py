@@ -173,3 +173,8 @@ class _Builder:
             else:
                 items[key.text], places[key.text] = value, key.place
         return Mapping(place, items, places)
+
+
+def dump(record: Any) -> str:
+    """A scenario file's text from plain data, keys in their order, the innermost collections on one line each."""
+    return yaml.safe_dump(record, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)

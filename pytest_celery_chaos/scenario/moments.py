@@ -92,11 +92,12 @@ def _scheduled(said: Format) -> set[str]:
 
 def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], problems: Problems) -> None:
     args = entry.step.args
-    kinds = [key for key in ("at", "before", "after") if args.get(key) is not None]
+    kinds = [key for key in ("at", "before", "after", "healed") if args.get(key) is not None]
     if len(kinds) != 1:
         what = f"wait has {' and '.join(kinds)}" if kinds else "wait says no moment"
-        problems.add(entry.place, what, "give exactly one of: at, before, after")
+        problems.add(entry.place, what, "give exactly one of: at, before, after, healed")
         return
+    _check_healed(entry, above, kinds[0], problems)
     if len(named := [role for role in ROLES if args.get(role) is not None]) > 1:
         problems.add(entry.at(named[-1]), f"wait has {' and '.join(named)}", "name one process")
     task = args.get("task")
@@ -107,6 +108,20 @@ def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], 
             f"wait: {task!r} is sent below only",
             "move the wait below it: a wait blocks the steps below",
         )
+
+
+def _check_healed(entry: StepEntry, above: Sequence[Step], kind: str, problems: Problems) -> None:
+    """Of a wait that is for no moment: for a time, or for a fault to heal by itself."""
+    healed = entry.step.args.get("healed")
+    if healed is None and not isinstance(entry.step.args.get("after"), float):
+        return
+    for key in ("task", *ROLES):
+        if entry.step.args.get(key) is not None:
+            problems.add(entry.at(key), f"wait: {key} goes with a moment, not with {kind}", "remove it")
+    meant = [step for step in above if healed == "all" or step.name == healed]
+    if healed is not None and (meant or healed == "all") and all(step.heal_after is None for step in meant):
+        what = f"wait: no fault {'' if healed == 'all' else f'called {healed!r} '}above heals by itself"
+        problems.add(entry.at("healed"), what, "give it a duration: `for: 2s`")
 
 
 def _named(step: Step) -> str:

@@ -15,7 +15,8 @@ def wait(
     *,
     at: EventRef | None = None,
     before: PointRef | None = None,
-    after: PointRef | None = None,
+    after: PointRef | Duration | None = None,
+    healed: FaultRef | None = None,
     task: TaskRef | None = None,
     worker: WorkerRef | None = None,
     client: ClientRef | None = None,
@@ -25,9 +26,10 @@ def wait(
 ) -> None:
     """Wait until a moment has come; one that is in the history already will do. Nobody is held at it.
 
-    :param at: an event of the history. Exactly one of *at*, *before* and *after*.
+    :param at: an event of the history. Exactly one of *at*, *before*, *after* and *healed*.
     :param before: a point of the protocol that has been reached.
-    :param after: a point that has been passed.
+    :param after: a point that has been passed; or a duration, and then this step takes so long.
+    :param healed: the fault of the step of this name has healed by itself (its ``for`` is over); ``all``: every such.
     :param task: only for this task.
     :param worker: only in this worker.
     :param client: only in this client.
@@ -35,6 +37,12 @@ def wait(
     :param nth: the n-th such event, counted from the beginning of the run.
     :param timeout: seconds; after them the run is inconclusive.
     """
+    if isinstance(after, float):
+        run.let_pass(after)
+        return
+    if healed is not None:
+        run.wait_healed(None if healed == "all" else healed, timeout)
+        return
     process = {"worker": worker, "client": client, "beat": beat}
     run.wait_for(at=at, before=before, after=after, task=task, **process, nth=nth, timeout=timeout)
 

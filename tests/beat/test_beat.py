@@ -99,9 +99,7 @@ def test_a_moment_of_a_beat_is_exact(runs: Runs) -> None:
 
 
 def test_a_paused_beat_publishes_nothing_and_can_be_stopped(runs: Runs) -> None:
-    ran = runs(
-        f"{TICKER}steps:\n- wait: {{at: succeeded, task: tick}}\n- pause: {{beat: ticker}}\n- send: add\n"
-    )
+    ran = runs(f"{TICKER}steps:\n- wait: {{at: succeeded, task: tick}}\n- pause: {{beat: ticker}}\n- send: add\n")
     assert ran.verdict.value == "holds", ran
     (frozen,) = [event for event in ran.history.of("fault", "ok") if event.attrs["verb"] == "pause"]
     (offline,) = ran.events("beat:ticker", "offline")
