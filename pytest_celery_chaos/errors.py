@@ -50,6 +50,14 @@ class WaitExpired(ChaosError):
     """Something awaited did not happen before its deadline. The message says what was seen last."""
 
 
+class NoAnswer(ChaosError):
+    """A server did not answer a read of the harness's own. Heal what keeps it from answering, or give it time."""
+
+
+class FaultWithoutEffect(ChaosError):
+    """A fault found nothing to act on, or did not bite. Correct what it names, or when it strikes."""
+
+
 class KeeperGone(ChaosError):
     """The process that spawns and cleans up has died. Run again; if it repeats, report it with the run's folder."""
 

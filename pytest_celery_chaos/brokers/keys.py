@@ -68,30 +68,54 @@ def snapshot(
     :param prefix: the broker's ``global_keyprefix``; *backend_prefix* is the backend's, as it is set.
     :param steps: ``priority_steps`` and *sep* ``sep``, where the transport options change them.
     :returns: ``queues`` (name → task ids, the next to be consumed first), ``unacked`` (delivery tag → task id),
-        ``index`` (delivery tag → score), ``mutex``, ``bindings`` (exchange → count), ``results`` (id → status).
-    :raises redis.RedisError: the server does not answer, or not with these keys' types.
+        ``index`` (delivery tag → score), ``mutex``, ``bindings`` (exchange → count), ``results`` (id → status), and
+        where there are any, ``damaged``: keys of another type than kombu's, which are read as empty.
+    :raises redis.RedisError: the server does not answer.
     """
     names = list(dict.fromkeys(queues))
     tables = sorted(_text(key) for key in broker.scan_iter(match=_glob(f"{prefix}{BINDING}") + "*", count=500))
     pipe = broker.pipeline(transaction=True)
+    asked: list[str] = []
+
+    def ask(command: str, key: str, *args: Any, **options: Any) -> None:
+        asked.append(key)
+        getattr(pipe, command)(key, *args, **options)
+
     for name in names:
         for key in queue_keys(name, steps, prefix=prefix, sep=sep):
-            pipe.lrange(key, 0, -1)
-    pipe.hgetall(f"{prefix}{UNACKED}")
-    pipe.zrange(f"{prefix}{UNACKED_INDEX}", 0, -1, withscores=True)
-    pipe.exists(f"{prefix}{UNACKED_MUTEX}")
+            ask("lrange", key, 0, -1)
+    ask("hgetall", f"{prefix}{UNACKED}")
+    ask("zrange", f"{prefix}{UNACKED_INDEX}", 0, -1, withscores=True)
+    ask("exists", f"{prefix}{UNACKED_MUTEX}")
     for table in tables:
-        pipe.scard(table)
-    answers = iter(pipe.execute())
-    return {
+        ask("scard", table)
+    replies, damaged = _of_their_type(asked, pipe.execute(raise_on_error=False))
+    answers = iter(replies)
+    found = {
         # Workers take from the right end of the list, publishers put on the left.
-        "queues": {name: [message_id(each) for _ in steps for each in reversed(next(answers))] for name in names},
-        "unacked": {_text(tag): _unacked_id(value) for tag, value in next(answers).items()},
-        "index": {_text(tag): float(score) for tag, score in next(answers)},
+        "queues": {name: [message_id(each) for _ in steps for each in reversed(next(answers) or [])] for name in names},
+        "unacked": {_text(tag): _unacked_id(value) for tag, value in (next(answers) or {}).items()},
+        "index": {_text(tag): float(score) for tag, score in next(answers) or []},
         "mutex": bool(next(answers)),
-        "bindings": {table[len(prefix) + len(BINDING) :]: int(next(answers)) for table in tables},
+        "bindings": {table[len(prefix) + len(BINDING) :]: int(next(answers) or 0) for table in tables},
         "results": {} if backend is None else results(backend, ids, backend_prefix),
     }
+    return {**found, "damaged": damaged} if damaged else found
+
+
+def _of_their_type(asked: Sequence[str], answers: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """The answers, None for a key of another type than its commands need (WRONGTYPE), and the names of such keys.
+
+    :raises redis.ResponseError: any other error.
+    """
+    kept, damaged = [], []
+    for key, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, Exception):
+            if not str(answer).startswith("WRONGTYPE"):
+                raise answer
+            damaged.append(key)
+        kept.append(None if isinstance(answer, Exception) else answer)
+    return kept, damaged
 
 
 def empty(snapshot: dict[str, Any]) -> bool:

@@ -69,6 +69,8 @@ def look(
             found["unacked"] |= part["unacked"]
             found["index"] |= part["index"]
             found["mutex"] = found["mutex"] or part["mutex"]
+            if "damaged" in part:
+                found["damaged"] = [*found.get("damaged", ()), *part["damaged"]]
         if with_results and space.results not in read:
             read.add(space.results)
             found["results"] |= results(connect(space.backend, space.result_db), prefix=space.result_prefix)

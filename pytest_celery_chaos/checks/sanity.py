@@ -68,10 +68,14 @@ def clean_end(history: History) -> Finding:
     without = sorted(set(keys.index) ^ set(keys.unacked))
     left += [f"unacked and its index differ in tags {view.some(without)}"] if without else []
     left += ["unacked_mutex is set"] if keys.mutex else []
+    damaged = keys.event.attrs.get("damaged", ())
+    left += [f"of the wrong type: {view.some(damaged)}"] if damaged else []
     if left:
         if busy := _busy(history, keys):
             return view.inconclusive(f"the end was not awaited: {busy} was still in the hands of a worker")
-        count = sum(map(len, keys.queues.values())) + len(set(keys.unacked) | set(keys.index)) + keys.mutex
+        count = (
+            sum(map(len, keys.queues.values())) + len(set(keys.unacked) | set(keys.index)) + keys.mutex + len(damaged)
+        )
         why = f"{view.plural(count, 'thing')} left at {view.at(history, keys.event)}: {'; '.join(left)}"
         return Finding("violated", why, count)
     return Finding("holds", f"nothing left at {view.at(history, keys.event)} in {len(keys.queues)} queues", 0)

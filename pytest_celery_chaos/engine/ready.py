@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_celery_chaos.brokers.answers import answering
 from pytest_celery_chaos.clients.beat import Beat
 from pytest_celery_chaos.engine.live import Live
-from pytest_celery_chaos.errors import OverlayIneffective
+from pytest_celery_chaos.errors import NoAnswer, OverlayIneffective
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.system.wait import until
 from pytest_celery_chaos.workers.process import Worker
@@ -39,12 +40,7 @@ class Readiness:
         pid, others = worker.pid, list(all_of_them)
         self._said(worker, pid)
         until(
-            lambda: (
-                self._event(worker, "consuming", pid)
-                # Where many messages wait, one is given at once, and BRPOP is never seen pending.
-                and (self._event(worker, "popped", pid) or self._waits(worker))
-                and self._commands_heard(worker, others)
-            ),
+            lambda: self._event(worker, "consuming", pid) and self._listens(worker, others),
             what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
             timeout=START_TIMEOUT,
             last=lambda: worker.log_tail(5),
@@ -66,6 +62,8 @@ class Readiness:
 
         A worker that waits there has handed on everything that it was given before: there is no other way to know
         that no message lies between the server's reply to BRPOP and the worker's first word about it.
+
+        :raises NoAnswer: a server does not answer now.
         """
         living = [worker for worker in workers if worker.alive]
         pending = self._pending()
@@ -111,6 +109,15 @@ class Readiness:
         events = self._live.of("consuming")
         return {e.attrs.get("address") for e in events if (e.source, e.pid) == (worker.source, pid)}
 
+    def _listens(self, worker: Worker, workers: Iterable[Worker]) -> bool:
+        """Whether it waits for messages and hears commands; not known, so False, while a server does not answer."""
+        try:
+            # Where many messages wait, one is given at once, and BRPOP is never seen pending.
+            waits = self._event(worker, "popped", worker.pid) is not None or self._waits(worker)
+            return waits and self._commands_heard(worker, workers)
+        except NoAnswer:
+            return False
+
     def _waits(self, worker: Worker) -> bool:
         pending, addresses = self._pending(), self._consumers(worker)
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
@@ -120,7 +127,8 @@ class Readiness:
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
         servers = dict.fromkeys(space.broker for space in self._spaces.values())
-        return [address for name in servers for address in pending_brpop(self._redis(name, 0))]
+        with answering():
+            return [address for name in servers for address in pending_brpop(self._redis(name, 0))]
 
     def _commands_heard(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
@@ -135,4 +143,5 @@ class Readiness:
             and self._spaces[event.source].messages[:2] == mine.messages[:2]
             and event.attrs.get("settings", {}).get("worker_enable_remote_control", True)
         ]
-        return subscribers(self._redis(mine.broker, 0), mine.db) >= len(wanted)
+        with answering():
+            return subscribers(self._redis(mine.broker, 0), mine.db) >= len(wanted)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_celery_chaos.brokers.keys import lives
 from pytest_celery_chaos.brokers.keyspace import Keyspace
-from pytest_celery_chaos.brokers.keyspace import look as look_at
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.clients.client import Client
-from pytest_celery_chaos.engine.apps import MAIN, keyspace_of
 from pytest_celery_chaos.engine.environment import Environment
+from pytest_celery_chaos.engine.eyes import Eyes
 from pytest_celery_chaos.engine.folder import RunFolder
 from pytest_celery_chaos.engine.gate import Armed, Gate
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.pattern import describe, pattern_of
 from pytest_celery_chaos.engine.plan import Moment, Plan, Step
 from pytest_celery_chaos.engine.session import Session
-from pytest_celery_chaos.errors import ChaosError, UsageError, WaitExpired
+from pytest_celery_chaos.errors import ChaosError, UsageError
 from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.process import Worker
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 Heal = Callable[[], None]
 #: Seconds that a process is held at a moment before it goes on by itself, unless the moment says otherwise.
 HOLD_DEADLINE = 30.0
-#: Seconds after which a sweep's mutex is no living worker's any more.
-_SWEEP_ENDS = 2.0
 
 
 @dataclass
@@ -81,9 +76,7 @@ class Run:
         self._done: dict[str, float] = {}
         #: Set when the steps are over: a beat that a fault has ended is not started again any more.
         self.settling = False
-        self._main = keyspace_of(plan, MAIN, {})
-        self._queues = {each.messages: {"celery", *plan.queues} for each in (self._main, *self.keyspaces())}
-        self._queues_read = 0
+        self.eyes = Eyes(plan, self.environment, self.live)
 
     def doing(self, what: str) -> None:
         """Say what is being done, for the progress line."""
@@ -120,6 +113,10 @@ class Run:
 
     def broker(self, name: str) -> LocalServer:
         return self.environment.broker(name)
+
+    def tell(self, **what: Any) -> None:
+        """Write beside the step's outcome (its ``ok``) what it acted on."""
+        self._current.told = {**getattr(self._current, "told", {}), **what}
 
     def let_go(self) -> None:
         """The fault has been applied: the process held for this step goes on now, while the step waits for more."""
@@ -193,25 +190,15 @@ class Run:
         threading.Event().wait(seconds)
 
     def look(self, name: str | None = None) -> dict[str, Any]:
-        """What lies in the broker and the backend now, by plain reads; also an event of the history."""
-        return self._note(name, self.keys(results=True))
+        """What lies in the broker and the backend now, by plain reads; also an event of the history.
+
+        :raises WaitExpired: a server does not answer.
+        """
+        return self.eyes.look(name)
 
     def last_look(self) -> dict[str, Any]:
-        """The look at the end. A sweep that happens to be under way holds its mutex for milliseconds: not in it.
-
-        The mutex of a killed sweeper stays for 300 s; it is seen as what it is, something left behind.
-        """
-        from pytest_celery_chaos.system.wait import until
-
-        found: dict[str, Any] = {}
-
-        def without_mutex() -> bool:
-            found.update(self.keys(results=True))
-            return not found["mutex"]
-
-        with contextlib.suppress(WaitExpired):
-            until(without_mutex, what="the sweep under way to end", timeout=_SWEEP_ENDS)
-        return self._note("end", found)
+        """The look at the end; see :meth:`Eyes.last_look`."""
+        return self.eyes.last_look()
 
     def measure(self, name: str | None) -> Event:
         """Write down what is stored, by role, and who is connected: the ``storage`` event called *name*."""
@@ -219,15 +206,12 @@ class Run:
 
         return measure(self, name)
 
-    def _note(self, name: str | None, found: dict[str, Any]) -> dict[str, Any]:
-        self.live.emit("snapshot", name=name, **found)
-        return found
-
     def keys(self, *, results: bool = False) -> dict[str, Any]:
-        """What lies in the broker now (and in the backend), without an event of the history."""
-        found = look_at(self.keyspaces(), self.environment.redis, self.queues(), with_results=results)
-        states = self.environment.states() if results else []
-        return {**found, "states": {k: left for each in states for k, left in lives(each).items()}} if states else found
+        """What lies in the broker now (and in the backend), without an event of the history.
+
+        :raises NoAnswer: a server does not answer now.
+        """
+        return self.eyes.keys(results=results)
 
     def keyspaces(self) -> list[Keyspace]:
         """Where the run's applications keep messages and results; the main application's comes first."""
@@ -239,17 +223,7 @@ class Run:
 
     def queues(self) -> Mapping[tuple[str, int, str], Sequence[str]]:
         """By :attr:`Keyspace.messages`, every queue that a worker consumes from or a publish named."""
-        position = self._queues_read
-        for event in self.live.since(position):
-            position += 1
-            space = self.environment.spaces.get(event.source, self._main)
-            named = self._queues[space.messages]
-            if event.kind == "ready":
-                named.update(event.attrs.get("queues") or ())
-            elif event.kind == "publish" and event.attrs.get("queue"):
-                named.add(event.attrs["queue"])
-        self._queues_read = position  # by one assignment: two threads may look at once
-        return {place: sorted(names) for place, names in self._queues.items()}
+        return self.eyes.queues()
 
     # -- steps and moments ----------------------------------------------------------------------------------------
 
@@ -352,7 +326,7 @@ class Run:
         what: dict[str, Any] = {"verb": step.verb, "name": step.name, "index": step.index}
         verb = (FAULTS if step.family == "fault" else WORKLOADS)[step.verb]
         outer = getattr(self._current, "step", None), getattr(self._current, "armed", None)
-        self._current.step, self._current.armed = step, armed
+        self._current.step, self._current.armed, self._current.told = step, armed, {}
         self.live.emit(kind, "invoke", args=dict(step.args), **what)
         try:
             outcome = verb.function(self, **step.args)
@@ -364,7 +338,7 @@ class Run:
             raise UsageError(f"{step.verb}: {type(error).__name__}: {error}", where=step.place) from error
         finally:
             self._current.step, self._current.armed = outer
-        self.live.emit(kind, "ok", **what)
+        self.live.emit(kind, "ok", **self._current.told, **what)
         if step.name:
             self._done[step.name] = _now()
         if step.family == "workload":

@@ -12,7 +12,7 @@ from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.quiet import OpenCopies
 from pytest_celery_chaos.engine.run import Run
 from pytest_celery_chaos.engine.session import Session
-from pytest_celery_chaos.errors import ChaosError, WaitExpired
+from pytest_celery_chaos.errors import ChaosError, NoAnswer, WaitExpired
 from pytest_celery_chaos.history.store import write_history
 from pytest_celery_chaos.history.verdict import Verdict
 from pytest_celery_chaos.system.wait import until
@@ -87,7 +87,10 @@ def finish(run: Run, session: Session) -> None:
         run.environment.end_workers()
     if run.live.of("observed"):
         # Looked at only now: what still ran then would be in doubt, neither ended nor in any key.
-        run.last_look()
+        try:
+            run.last_look()
+        except ChaosError as error:
+            failed(run, error)
     if not session.keep:
         run.environment.end()
     run.live.emit("end")
@@ -157,11 +160,14 @@ def _nothing_under_way(run: Run, position: int) -> str:
     The order matters: with no message in any key, then every consumer waiting in BRPOP, then no word of any process
     since *position*, no message can be on its way between them.
     """
-    found = run.keys()
-    if not empty(found):
-        return f"keys: { {key: found[key] for key in ('queues', 'unacked', 'index') if found[key]} }"
-    if busy := run.environment.busy_consumers():
-        return f"not waiting for messages: {', '.join(busy)}"
+    try:
+        found = run.keys()
+        if not empty(found):
+            return f"keys: { {key: found[key] for key in ('queues', 'unacked', 'index') if found[key]} }"
+        if busy := run.environment.busy_consumers():
+            return f"not waiting for messages: {', '.join(busy)}"
+    except NoAnswer as error:
+        return error.what
     return "" if len(run.live.read()) == position else "events still come"
 
 

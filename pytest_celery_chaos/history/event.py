@@ -141,13 +141,14 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "online": "a server answers PING: server, version, address",
         "run": "first event of the harness: id, scenario, variant, axes",
         "step": "invoke/ok/fail: index, verb, name, args (invoke), error (fail)",
-        "fault": "invoke/ok/fail: index, verb, name, args (invoke), error (fail)",
+        "fault": "invoke/ok/fail: index, verb, name, args (invoke), error (fail); what it acted on (ok)",
         "heal": "invoke/ok/fail: index, verb, name of the fault",
         "armed": "rule, moment, verb, index",
         "held": "a process waits at an armed moment: rules, event (its kind), source_of (whose)",
         "missed": "a moment that was armed and never came: moment, verb, index",
         "label": "the ids of a send step: label, prefix, name, times",
-        "snapshot": "plain Redis reads: name, queues, unacked, index, mutex, bindings, results; states: key, seconds",
+        "snapshot": "plain Redis reads: name, queues, unacked, index, mutex, bindings, results, damaged (keys of a "
+        "wrong type); states: key, seconds",
         "storage": "plain Redis reads at the start, the end and `snapshot` steps: name, spaces (of each database: keys "
         "by role, without expiry, bytes, bindings), clients (connections by process, database, kind), unanswered",
         "quiet": "ok / fail: seconds, last (what was still open)",

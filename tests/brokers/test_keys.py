@@ -183,3 +183,11 @@ def test_how_long_each_key_of_a_database_lives(server: LocalServer) -> None:
     assert found.keys() == {"for ever", "an hour"}
     assert found["for ever"] == -1
     assert 3590 < found["an hour"] <= 3600
+
+
+def test_a_key_of_another_type_is_told_and_read_as_empty(server: LocalServer) -> None:
+    client = server.client(0)
+    client.mset({"orders": "text", "unacked": "text", "_kombu.binding.orders": "text"})
+    seen = keys.snapshot(client, None, ["orders"])
+    assert seen["damaged"] == ["orders", "unacked", "_kombu.binding.orders"]
+    assert (seen["queues"], seen["unacked"], seen["index"], seen["bindings"]) == ({"orders": []}, {}, {}, {"orders": 0})
