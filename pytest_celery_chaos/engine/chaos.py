@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.engine.plan import Expectation, Hazard, Step
 from pytest_celery_chaos.engine.run import Run
+from pytest_celery_chaos.engine.verbs import Checks, Verbs
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.history.log import History
-from pytest_celery_chaos.registry import Registry, Verb
+from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.values import parse_duration
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.engine.session import Session
 
 
-class Chaos:
+class Chaos(Verbs):
     """Breaks the test's own broker and workers, and says what must hold nevertheless.
 
     Every verb of a scenario file is a method with the same name and arguments: ``kill: {worker: a}`` is
@@ -45,17 +46,6 @@ class Chaos:
         if self.rebound is None:
             raise UsageError("no application of yours is under test", hint="name it: ini option chaos_app")
         return self.rebound.app
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        from pytest_celery_chaos.faults import FAULTS
-        from pytest_celery_chaos.workloads import WORKLOADS
-
-        registry: Registry
-        for registry in (FAULTS, WORKLOADS):
-            if name in registry:
-                verb = registry[name]
-                return lambda *args, **kwargs: self._perform(verb, args, kwargs)
-        raise AttributeError(f"no verb is called {name!r}; there are: {', '.join([*FAULTS, *WORKLOADS])}")
 
     @property
     def history(self) -> History:
@@ -87,7 +77,7 @@ class Chaos:
         return self.run.perform(step)
 
 
-class Expect:
+class Expect(Checks):
     """``chaos.expect.executions(task=result, max=1)``: a check of the whole history, judged when the test is over.
 
     ``hazard={"seen": 2, "ref": "KF-20", "why": "…"}`` records a violation that is known.
@@ -96,19 +86,15 @@ class Expect:
     def __init__(self) -> None:
         self.expectations: list[Expectation] = []
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        from pytest_celery_chaos.checks import CHECKS
+    def _expect(self, check: Verb, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         from pytest_celery_chaos.scenario.arguments import validate
 
-        if name not in CHECKS:
-            raise AttributeError(f"no check is called {name!r}; there are: {', '.join(CHECKS)}")
-
-        def expect(*, hazard: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-            args = validate(CHECKS[name], {key: _plain(value) for key, value in kwargs.items()})
-            hazards = [Hazard(**hazard)] if hazard else []
-            self.expectations.append(Expectation(name, args, hazards))
-
-        return expect
+        if args:
+            raise UsageError(f"{check.name} takes keyword arguments only", hint=f"{', '.join(check.parameters)}")
+        hazard: Mapping[str, Any] | None = kwargs.pop("hazard", None)
+        given = validate(check, {key: _plain(value) for key, value in kwargs.items()})
+        hazards = [Hazard(**hazard)] if hazard else []
+        self.expectations.append(Expectation(check.name, given, hazards))
 
 
 def _plain(value: Any) -> Any:
