@@ -92,12 +92,12 @@ def settings_of(ready: Event) -> tuple[float, float, float]:
     return timeout, interval * throttle, in_force("unacked_mutex_expire", MUTEX_EXPIRE)
 
 
-def mutex_left(history: History) -> list[tuple[int, float]]:
-    """Spans in which the lock of the sweep lay there after its owner had been killed with it."""
+def mutex_left(history: History, source: str) -> list[tuple[int, float]]:
+    """Spans in which the lock of the sweep lay there, for *source*, after its owner had been killed with it."""
     spans: list[tuple[int, float]] = []
     for gone in history.of("offline"):
         sweeps = [e for e in history.by_kind.get("sweep", ()) if e.source == gone.source and e.t <= gone.t]
-        if gone.attrs.get("signal") is None or not sweeps:
+        if gone.attrs.get("signal") is None or not sweeps or not view.together(history, gone.source, source):
             continue
         last = sweeps[-1]
         # The lock is released right behind `ok`: it stays only if the worker was held there until it was killed.

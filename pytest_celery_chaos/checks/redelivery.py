@@ -85,19 +85,29 @@ class _Run:
 
     def __init__(self, history: History, by: str | None, within: float | None) -> None:
         self.history, self.by, self.within = history, by, within
+        self._of: dict[str, Sequence[Sweeper]] = {}
+        self._locked: dict[str, Sequence[tuple[int, float]]] = {}
 
     @cached_property
-    def sweepers(self) -> Sequence[Sweeper]:
+    def _sweepers(self) -> Sequence[Sweeper]:
         return sweepers(self.history)
 
-    @cached_property
-    def locked(self) -> Sequence[tuple[int, float]]:
-        return mutex_left(self.history)
+    def sweepers(self, receipt: Event) -> Sequence[Sweeper]:
+        """Those that can restore a message from where *receipt* took it: of other keyspaces nobody can."""
+        if receipt.source not in self._of:
+            found = [each for each in self._sweepers if view.together(self.history, each.source, receipt.source)]
+            self._of[receipt.source] = found
+        return self._of[receipt.source]
 
-    @cached_property
-    def soonest(self) -> float:
+    def locked(self, receipt: Event) -> Sequence[tuple[int, float]]:
+        """When nobody could sweep there."""
+        if receipt.source not in self._locked:
+            self._locked[receipt.source] = mutex_left(self.history, receipt.source)
+        return self._locked[receipt.source]
+
+    def soonest(self, receipt: Event) -> float:
         """The shortest visibility timeout in force: before that nothing can be due."""
-        return min((sweeper.timeout for sweeper in self.sweepers), default=0.0)
+        return min((sweeper.timeout for sweeper in self.sweepers(receipt)), default=0.0)
 
     def stories(self, task: str) -> list[_Story]:
         """The messages that bore one id: a retry is published anew, with a tag of its own."""
@@ -126,7 +136,7 @@ class _Run:
 
         :param seen_back: when it came back: where nobody lived until it was due, whoever lived then will do.
         """
-        due = [(sweeper.due(receipt.t, self.locked), sweeper) for sweeper in self.sweepers]
+        due = [(sweeper.due(receipt.t, self.locked(receipt)), sweeper) for sweeper in self.sweepers(receipt)]
         binding = [(at, sweeper) for at, sweeper in due if at < min(sweeper.end, _FAR)]
         if not binding and seen_back is not None:
             binding = [(at, sweeper) for at, sweeper in due if sweeper.begin <= seen_back <= sweeper.end]
@@ -173,7 +183,7 @@ class _Run:
     def _too_early(self, story: _Story, one: Event, back: Event) -> str | None:
         """Why the message came back before it could, if it did."""
         score = next((e for e in reversed(story.pops) if e.t <= one.t), one)
-        alive = [s for s in self.sweepers if s.begin <= back.t and s.end >= one.t]
+        alive = [s for s in self.sweepers(one) if s.begin <= back.t and s.end >= one.t]
         if not alive:
             return None
         soonest = min(alive, key=lambda sweeper: sweeper.timeout)
@@ -185,7 +195,7 @@ class _Run:
     def _last(self, story: _Story, last: Event) -> Finding | None:
         """The finding on the last receipt: None where nothing was due after it."""
         done = next((e for e in story.settled if e.t >= last.t), None)
-        if done is not None and (done.t - last.t) / 1e9 <= self.soonest:
+        if done is not None and (done.t - last.t) / 1e9 <= self.soonest(last):
             return None
         due, sweeper = self._due(last)
         if done is not None and done.t <= due:

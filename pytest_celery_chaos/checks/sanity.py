@@ -18,7 +18,7 @@ def workers_alive(history: History) -> Finding:
 
     *seen*: how many did. Inconclusive where no worker was ever ready: one that does not even start proves nothing.
     """
-    ready = {e.source for e in history.of("ready")}
+    ready = {e.source for kind in ("ready", "ticking") for e in history.of(kind)}
     ended = [e for e in history.of("offline") if e.role in _RECORDED and not e.attrs.get("asked")]
     if died := [e for e in ended if e.source in ready or e.role == "client"]:
         first = died[0]
@@ -139,7 +139,7 @@ def _moments(history: History) -> Iterator[str]:
 
 def _processes(history: History) -> Iterator[str]:
     says_ready = {e.source for kind in ("hello", "offline") for e in history.of(kind) if e.role in ("worker", "beat")}
-    ready = {e.source for e in history.of("ready")}
+    ready = {e.source for kind in ("ready", "ticking") for e in history.of(kind)}
     for source in sorted(says_ready - ready):
         yield f"{source} was never ready"
     if not any(source.startswith("worker:") for source in ready):

@@ -28,6 +28,13 @@ def nothing_called(history: History, task: str | None) -> Finding:
     return inconclusive(f"nothing called {task!r} was published" if task else "nothing was published")
 
 
+def together(history: History, one: str, other: str) -> bool:
+    """Whether two processes (``worker:a``) share queues and `unacked`: applications may have keyspaces of their own."""
+    found = [e.attrs["spaces"] for e in history.by_kind.get("run", ()) if "spaces" in e.attrs]
+    spaces: Mapping[str, str] = found[0] if found else {}
+    return bool(spaces.get(one) == spaces.get(other))
+
+
 def first(events: Iterable[Event], kind: str, phase: str | None = None) -> Event | None:
     """The first event of a kind, and of a phase if one is given."""
     return next((e for e in events if e.kind == kind and (phase is None or e.phase == phase)), None)

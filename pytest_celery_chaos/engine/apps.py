@@ -85,6 +85,14 @@ def spaces(plan: Plan) -> dict[str, Keyspace]:
     return dict(sorted(found.items(), key=lambda pair: pair[1].app != MAIN))
 
 
+def places(plan: Plan) -> dict[str, str]:
+    """In words, where each process's messages are; processes with the same share queues and `unacked`."""
+    found = {source: space.messages for source, space in spaces(plan).items()}
+    return {
+        source: f"{broker}/{db}" + (f"/{prefix}" if prefix else "") for source, (broker, db, prefix) in found.items()
+    }
+
+
 def _prefix(config: Mapping[str, Any], options: str) -> str:
     found = config.get(options)
     return str(found.get("global_keyprefix") or "") if isinstance(found, Mapping) else ""

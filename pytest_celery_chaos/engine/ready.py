@@ -38,7 +38,7 @@ class Readiness:
     def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> None:
         """Wait until the worker says ready, hears both messages and commands, and has the settings asked for."""
         pid, others = worker.pid, list(all_of_them)
-        self._said(worker, pid)
+        self._said(worker, "ready", pid)
         until(
             lambda: self._event(worker, "consuming", pid) and self._listens(worker, others),
             what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
@@ -48,7 +48,7 @@ class Readiness:
 
     def beat(self, beat: Beat) -> None:
         """Wait for the beat's first tick; its schedule must have every entry that the scenario gives it."""
-        ready = self._said(beat, beat.pid)
+        ready = self._said(beat, "ticking", beat.pid)
         missing = sorted(set(beat.spec.schedule) - set(ready.attrs.get("entries") or ()))
         if missing:
             raise OverlayIneffective(
@@ -74,10 +74,10 @@ class Readiness:
             unnamed = []
         return [name for name, each in addresses.items() if name in unnamed or not each & {None, *pending}]
 
-    def _said(self, process: Recorded, pid: int) -> Event:
-        """The process's `ready`, with all settings in force that were asked for."""
+    def _said(self, process: Recorded, kind: str, pid: int) -> Event:
+        """The process's event of that *kind*, with all settings in force that were asked for."""
         ready = until(
-            lambda: self._event(process, "ready", pid),
+            lambda: self._event(process, kind, pid),
             what=f"{process.role} {process.name} to be ready",
             timeout=START_TIMEOUT,
             last=lambda: process.log_tail(5),

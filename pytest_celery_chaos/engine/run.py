@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_celery_chaos.brokers.keyspace import Keyspace
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.clients.client import Client
+from pytest_celery_chaos.engine.apps import places
 from pytest_celery_chaos.engine.environment import Environment
 from pytest_celery_chaos.engine.eyes import Eyes
 from pytest_celery_chaos.engine.folder import RunFolder
@@ -53,7 +54,9 @@ class Run:
         self.folder.write("plan.json", plan.to_record())
         temp = session.keeper.temp_folder()
         self.live = Live(self.folder.ledgers)
-        self.live.emit("run", id=self.folder.id, scenario=plan.scenario, variant=plan.variant, axes=dict(plan.axes))
+        axes, where = dict(plan.axes), places(plan)
+        more: dict[str, Any] = {"spaces": where} if len(set(where.values())) > 1 else {}
+        self.live.emit("run", id=self.folder.id, scenario=plan.scenario, variant=plan.variant, axes=axes, **more)
         self.gate = Gate(temp, self.live.emit)
         self.live.on_own(self.gate.seen)
         self._prefixes: dict[str, str] = {}

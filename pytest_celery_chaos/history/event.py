@@ -133,13 +133,14 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "succeeded": "the task's trace ended in SUCCESS",
         "failed": "it ended in FAILURE: error (type)",
         "retried": "it ended in RETRY: error (type), countdown",
-        # beat (its ready: scheduler, entries, max_interval, settings, versions; it is said before the first tick)
+        # beat
+        "ticking": "the first tick begins: scheduler, entries (count, ago), max_interval, settings, versions",
         "due": "an entry is due and will be published: entry, task, count (of its runs), ago (s since the last)",
         "sync": "invoke/ok/fail: the schedule is written to its file",
         # seen from outside
         "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",
         "online": "a server answers PING: server, version, address",
-        "run": "first event of the harness: id, scenario, variant, axes",
+        "run": "first event of the harness: id, scenario, variant, axes, spaces (by process, where there are several)",
         "step": "invoke/ok/fail: index, verb, name, args (invoke), error (fail)",
         "fault": "invoke/ok/fail: index, verb, name, args (invoke), error (fail); what it acted on (ok)",
         "heal": "invoke/ok/fail: index, verb, name of the fault",

@@ -13,7 +13,7 @@ from pytest_celery_chaos.scenario.problems import Problems
 
 #: Events that come of a process's start or end, and the verbs that bring them about.
 _STARTS: Final = frozenset({"start", "restart"})
-_STARTING: Final = frozenset({"hello", "ready", "online", "consuming"})
+_STARTING: Final = frozenset({"hello", "ready", "ticking", "online", "consuming"})
 _ENDS: Final = frozenset({"kill", "stop", "restart"})
 _ENDING: Final = frozenset({"offline", "shutdown", "signal"})
 #: What makes tasks move that stood still: their events may come again.

@@ -34,8 +34,8 @@ def test_what_beat_publishes_bears_its_entrys_name_and_is_judged(runs: Runs) -> 
 
 
 def test_beat_is_ready_at_its_first_tick_with_its_schedule_in_its_file(runs: Runs) -> None:
-    ran = runs(f"{TICKER}steps: [wait: {{at: ready, beat: ticker}}, send: add]\n")
-    (ready,) = ran.events("beat:ticker", "ready")
+    ran = runs(f"{TICKER}steps: [wait: {{at: ticking, beat: ticker}}, send: add]\n")
+    (ready,) = ran.events("beat:ticker", "ticking")
     assert ready.attrs["scheduler"] == "celery.beat.PersistentScheduler"
     assert ready.attrs["entries"]["tick"]["task"] == "count"
     assert [event.phase for event in ran.events("beat:ticker", "sync") if event.t < ready.t] == ["invoke", "ok"]
@@ -67,7 +67,7 @@ def test_a_killed_beat_starts_again_from_its_file(runs: Runs) -> None:
         "- restart: {beat: ticker, data: lose}\n"
     )
     assert ran.verdict.value == "holds", ran
-    counts = [event.attrs["entries"]["tick"]["count"] for event in ran.events("beat:ticker", "ready")]
+    counts = [event.attrs["entries"]["tick"]["count"] for event in ran.events("beat:ticker", "ticking")]
     assert counts[0] == 0
     assert 1 <= counts[1] <= counts[2], "a stopped one saves what it has done, and a heal starts it from there"
     assert counts[3] == 0, "without its file it knows of nothing"

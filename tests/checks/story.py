@@ -19,10 +19,11 @@ VERSIONS = {"celery": "5.7.0", "kombu": "5.7.0", "redis": "8.1.0"}
 class Story:
     """A run that begins with the harness, a client and a broker; workers are told of.
 
+    :param spaces: of each process where its messages are, where several applications have places of their own.
     :param settings: in force in every worker; by default redelivery is due 2 s after a receipt, swept every second.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, spaces: Mapping[str, str] | None = None, **settings: Any) -> None:
         fast = {"visibility_timeout": 2, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
         self.settings = {**fast, **settings}
         self.events: list[Event] = []
@@ -33,7 +34,7 @@ class Story:
         self._names: dict[str, str] = {}
         self._steps = 0
         self.event("harness", "hello", role="harness")
-        self.event("harness", "run", id="r1")
+        self.event("harness", "run", id="r1", **({"spaces": spaces} if spaces else {}))
         self.event("client:main", "hello", role="client")
         self.event("broker:main", "online", by="harness", server="valkey", version="9.1.0")
 

@@ -202,3 +202,24 @@ def test_a_retry_is_another_message_and_no_redelivery() -> None:
     story = Story().worker("a").send("t1").takes("a", "t1").acks("a", "t1")
     story.takes("a", "t1", tag="second").event("worker:a", "ack", "ok", "t1", tag="second").ends()
     assert redelivered(story.history(), task="add").outcome == "inconclusive"
+
+
+SPACES = {"client:main": "main/0", "worker:a": "main/0", "worker:b": "main/0", "worker:other": "main/2"}
+
+
+def test_a_worker_of_another_database_restores_nothing() -> None:
+    story = Story(spaces=SPACES).worker("a").worker("other").send("t1").at(1).takes("a", "t1").kill("a")
+    finding = redelivered(story.at(20).ends(unacked=["t1"]).history(), task="add")
+    assert (finding.outcome, "no worker lived long enough" in finding.why) == ("inconclusive", True)
+
+
+def test_a_worker_of_another_database_makes_nothing_due_sooner() -> None:
+    story = Story(spaces=SPACES, visibility_timeout=30).worker("a").worker("b").worker("other", visibility_timeout=1)
+    story.send("t1").at(1).takes("a", "t1").kill("a").at(5).restores("b", "t1").works("b", "t1", redelivered=True)
+    finding = redelivered(story.ends().history(), task="add")
+    assert finding.outcome == "violated"
+    assert "of a visibility timeout of 30 s" in finding.why
+    spaces = {**SPACES, "worker:other": "main/0"}
+    story = Story(spaces=spaces, visibility_timeout=30).worker("a").worker("b").worker("other", visibility_timeout=1)
+    story.send("t1").at(1).takes("a", "t1").kill("a").at(4).restores("other", "t1")
+    assert redelivered(story.works("b", "t1", redelivered=True).ends().history(), task="add").outcome == "holds"

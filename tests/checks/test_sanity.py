@@ -26,6 +26,28 @@ def test_a_worker_that_ended_unasked_violates(how: dict[str, object]) -> None:
     assert (finding.outcome, finding.seen) == ("violated", 1)
 
 
+@pytest.mark.parametrize(("source", "ready"), [("beat:b", True), ("client:web", False)])
+def test_a_beat_or_client_that_ended_unasked_violates(source: str, ready: bool) -> None:
+    story = clean()
+    story._pids[source] = 77
+    story.event(source, "hello", role="main")
+    if ready:
+        story.event(source, "ticking", entries={})
+    story.event(source, "offline", by="harness", code=1, signal=None, ended=77, asked=False)
+    finding = workers_alive(story.ends().history())
+    assert (finding.outcome, finding.seen) == ("violated", 1)
+    assert finding.why.startswith(f"1 {source.partition(':')[0]} ended unasked: {source}")
+
+
+def test_a_beat_that_never_ticked_is_inconclusive() -> None:
+    story = clean()
+    story._pids["beat:b"] = 77
+    story.event("beat:b", "hello", role="main")
+    assert "beat:b was never ready" in exercised(story.ends().history()).why
+    story.event("beat:b", "offline", by="harness", code=1, signal=None, ended=77, asked=False)
+    assert workers_alive(story.ends().history()).outcome == "inconclusive"
+
+
 def test_a_log_without_critical_lines() -> None:
     assert no_critical(clean().ends().history()).outcome == "holds"
 

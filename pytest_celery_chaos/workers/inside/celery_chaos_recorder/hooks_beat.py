@@ -1,4 +1,4 @@
-"""``celery beat``: ready at its first tick, each entry that is due, and each write of the schedule to its file."""
+"""``celery beat``: its first tick, each entry that is due, and each write of the schedule to its file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Now(local):
 
 
 _now = _Now()
-_ready = False
+_ticking = False
 
 
 def _get_scheduler(original: Method) -> Method:
@@ -45,14 +45,14 @@ def _get_scheduler(original: Method) -> Method:
 
 def _tick(scheduler: Any, original: Method) -> Method:
     def tick(*args: Any, **kwargs: Any) -> Any:
-        global _ready
-        if not _ready:
-            _ready = True
+        global _ticking
+        if not _ticking:
+            _ticking = True
             try:
                 report = _report(scheduler)
             except Exception as error:
                 report = {"unreported": failure(error)}
-            emit("ready", **report)
+            emit("ticking", **report)
         return original(*args, **kwargs)
 
     return tick
