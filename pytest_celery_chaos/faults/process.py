@@ -28,6 +28,7 @@ def kill(
     beat: BeatRef | None = None,
     signal: SignalName = "KILL",
     target: Literal["group", "main", "child"] = "group",
+    for_good: bool = False,
 ) -> Heal | None:
     """Send a signal to a process: a worker, a broker, a client or a beat; by default SIGKILL to its whole group.
 
@@ -39,19 +40,20 @@ def kill(
     :param beat: the beat, by name.
     :param signal: the signal's name, with or without ``SIG``.
     :param target: of a worker: its process ``group``, its ``main`` process, or the first ``child`` of its pool.
+    :param for_good: nothing heals it, unless a step does: it has been replaced by others.
     :raises UsageError: none or several were named, there is no such signal, or it does not run.
     """
     number, name = _signal(signal)
     victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
     if not isinstance(victim, Recorded):
         victim.kill(number)
-        return (lambda: _revive_broker(run, str(broker))) if name in _ENDING else None
+        return (lambda: _revive_broker(run, str(broker))) if name in _ENDING and not for_good else None
     child = victim.child  # whoever waits for its end may start it again before we come to look
     victim.kill(number, target=target, ending=name in _ENDING)
     run.let_go()
     if name == "KILL" and target != "child" and child is not None:
         child.wait(_GONE_WITHIN)
-    return (lambda: _revive(run, victim)) if name in _ENDING and target != "child" else None
+    return (lambda: _revive(run, victim)) if name in _ENDING and target != "child" and not for_good else None
 
 
 def stop(
@@ -63,6 +65,7 @@ def stop(
     beat: BeatRef | None = None,
     how: Literal["warm", "soft", "cold", "kill"] = "warm",
     grace: Duration = 30.0,
+    for_good: bool = False,
 ) -> Heal | None:
     """Stop a process as an orchestrator does: a signal, a grace period, then SIGKILL.
 
@@ -75,6 +78,7 @@ def stop(
     :param how: ``warm`` is SIGTERM, ``kill`` is SIGKILL at once. Of a worker ``cold`` and ``soft`` are SIGQUIT; which
         of the two it is, the worker's ``worker_soft_shutdown_timeout`` decides.
     :param grace: seconds until SIGKILL.
+    :param for_good: as in ``kill``.
     :raises UsageError: none or several were named, or it does not run.
     """
     victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
@@ -83,7 +87,7 @@ def stop(
             victim.kill()
         else:
             victim.stop()
-        return lambda: _revive_broker(run, str(broker))
+        return None if for_good else lambda: _revive_broker(run, str(broker))
     child = victim.child
     victim.kill(STOP_SIGNALS[how], target="group" if how == "kill" else "main")
     run.let_go()
@@ -95,7 +99,7 @@ def stop(
         child.wait(_GONE_WITHIN)
     # Children that outlive a main process (prefork after a cold shutdown) are not part of a stopped worker.
     child.signal(signals.SIGKILL, group=True)
-    return lambda: _revive(run, victim)
+    return None if for_good else lambda: _revive(run, victim)
 
 
 def start(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,25 @@ def test_revoked_ids_in_redis_are_told_the_same(lab: Lab, version: str, pool: st
     assert told(second, "revoked_loaded")[-1] == ("ok", "redis", ["r-1", "r-2"])
     assert second.of("ready")[0].attrs["revoked"]["count"] == 2
     assert not [e for e in first.events + second.events if e.kind.startswith("hook_")]
+
+
+def test_an_application_of_the_users_own_that_installs_it(lab: Lab, tmp_path: Path) -> None:
+    app = """
+from celery import Celery
+from celery_redis_statedb import install_redis_statedb
+
+app = Celery("proj", broker="redis://127.0.0.1:1/0")
+app.conf.redis_state_key_prefix = "theirs:"
+install_redis_statedb(app)
+"""
+    (tmp_path / "proj.py").write_text(app)
+    options = [*FAST, "--redis-statedb", lab.server.url(15)]
+    how: dict[str, Any] = {"app": "proj:app", "path": tmp_path, "options": options, "packages": (REQUIREMENT,)}
+    first = lab.worker("5.7", "solo", **how)
+    revoke(lab, first, "r-1")
+    first.stop()
+    assert lab.server.client(15).exists("theirs:a@lab:zrevoked")
+    assert lab.worker("5.7", "solo", **how).of("ready")[0].attrs["revoked"] == {"count": 1, "ids": ["r-1"]}
 
 
 def test_errors_that_the_package_swallows_are_told(lab: Lab) -> None:
