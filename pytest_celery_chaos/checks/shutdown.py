@@ -58,15 +58,9 @@ def _had(history: History, events: Sequence[Event], worker: str | None) -> tuple
     for event in events:
         if event.kind == "received" and (worker is None or event.name == worker):
             gone = view.gone_after(history, event.source, event.t)
-            if gone is not None and (worker is not None or not _at_the_end(history, gone)):
+            if gone is not None and (worker is not None or not view.at_the_end(history, gone)):
                 return event, gone
     return None
-
-
-def _at_the_end(history: History, gone: Event) -> bool:
-    """Whether the harness ended it, when all was over."""
-    over = [*history.of("quiet"), *history.of("observed")]
-    return bool(over) and view.ended_at(gone) >= over[0].t
 
 
 def _fate(history: History, task: str, looks: Sequence[view.Keys], receipt: Event, gone: Event) -> str | None:

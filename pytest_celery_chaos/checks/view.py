@@ -155,6 +155,12 @@ def alive_at(history: History, source: str, since: int, t: int) -> bool:
     return gone is None or ended_at(gone) > t
 
 
+def at_the_end(history: History, gone: Event) -> bool:
+    """Whether it was the harness that ended a process, when all was over."""
+    over = [*history.of("quiet"), *history.of("observed")]
+    return bool(over) and ended_at(gone) >= over[0].t
+
+
 def lost_child(history: History, event: Event) -> Event | None:
     """The end (``child_down``) of the pool process that *event* happened in, after it."""
     for down in history.by_kind.get("child_down", ()):

@@ -549,6 +549,65 @@ class Checks:
         *seen*: how many did otherwise. Inconclusive where no client made such a call.
         """
 
+    def prefetched(
+        self,
+        *,
+        worker: str | None = None,
+        max: int | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """No worker may hold more unacknowledged messages at once than its prefetch limit.
+
+        The limit is concurrency times ``worker_prefetch_multiplier``, as the worker reports both. Messages with an
+        ETA are held beside it until their time has come, and count here all the same.
+
+        *seen*: the most that one worker held at once. Inconclusive where no worker received anything, or has no
+        limit.
+        """
+
+    def prefetch_limit(
+        self,
+        *,
+        worker: str | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A worker's prefetch limit must be, in the end, what it is configured to be.
+
+        Celery lowers it for the time after a reconnect while tasks still run, and raises it for each message with
+        an ETA; both are to be undone.
+
+        *seen*: the limit of the first worker where it is another. Inconclusive where no living worker's was ever
+        changed.
+        """
+
+    def started_in_order(
+        self,
+        *,
+        tasks: Sequence[TaskLike],
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """All of the first of these tasks must start before any of the second, and so on: by priority, by age.
+
+        Only where one process takes them one at a time is there an order to speak of. The first start of each
+        message counts, whatever became of it.
+
+        *seen*: how many messages started before one that was to start before them. Inconclusive where a name's
+        tasks never started.
+        """
+
+    def in_force(
+        self,
+        *,
+        setting: str,
+        value: Any,
+        worker: str | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A setting must have this value in every worker that was ready, as the worker itself reports it.
+
+        *seen*: the other value, where it is a number. Inconclusive where no worker reported the setting.
+        """
+
     def stored(
         self,
         *,
