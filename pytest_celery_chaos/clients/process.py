@@ -18,7 +18,9 @@ import uuid
 from typing import Any
 
 from celery import Celery
-from celery.result import AsyncResult
+
+from pytest_celery_chaos.clients.canvas import Canvas
+from pytest_celery_chaos.clients.reading import Results, read
 
 
 def new_id(prefix: str) -> str:
@@ -31,6 +33,7 @@ class Orders:
 
     def __init__(self, app: Celery) -> None:
         self.app = app
+        self.results = Results(app)
 
     def send(
         self,
@@ -62,17 +65,37 @@ class Orders:
                 last_error = f"{type(error).__name__}: {error}"
         return {**outcomes, "last_error": last_error}
 
-    def revoke(self, ids: list[str], terminate: bool, signal: str) -> dict[str, Any]:
-        """Broadcast ``revoke``; nobody answers it, workers that hear it record it."""
-        self.app.control.revoke(ids, terminate=terminate, signal=signal)
+    def canvas(self, kind: str, prefix: str, **order: Any) -> dict[str, Any]:
+        """Publish a group, a chord, a chain or a map; its result is kept, as users keep it, for :meth:`get`."""
+        publish = Canvas(self.app, prefix).ready(kind, order)
+        try:
+            result = publish()
+        except Exception as error:
+            return {"last_error": f"{type(error).__name__}: {error}"}
+        self.results.keep(result)
         return {}
 
-    def get(self, id: str, timeout: float) -> dict[str, Any]:
-        """Wait for a result as users do, by ``AsyncResult.get``; what it raised is the outcome, not an error."""
-        try:
-            return {"value": AsyncResult(id, app=self.app).get(timeout=timeout)}
-        except Exception as error:
-            return {"error": type(error).__name__}
+    def revoke(self, ids: list[str], stamps: dict[str, Any] | None, terminate: bool, signal: str) -> dict[str, Any]:
+        """Broadcast ``revoke``, or ``revoke_by_stamped_headers``; nobody answers, workers that hear it record it."""
+        if stamps:
+            self.app.control.revoke_by_stamped_headers(stamps, terminate=terminate, signal=signal)
+        else:
+            self.app.control.revoke(ids, terminate=terminate, signal=signal)
+        return {}
+
+    def control(
+        self, command: str, args: dict[str, Any], nodes: list[str] | None, limit: int, timeout: float
+    ) -> dict[str, Any]:
+        """Broadcast a command; with a *limit*, wait for so many replies."""
+        more: dict[str, Any] = {"reply": True, "timeout": timeout, "limit": limit} if limit else {}
+        replies = self.app.control.broadcast(command, arguments=args, destination=nodes, **more)
+        return {"replies": {node: reply for each in replies or () for node, reply in each.items()}}
+
+    def get(self, group: str | None, ids: list[str], timeout: float, threads: int, returned: bool) -> dict[str, Any]:
+        """Wait for results as users do; what was raised is an outcome, not an error."""
+        return {
+            "outcomes": read(lambda: self.results.of(group, ids, returned=returned), timeout=timeout, threads=threads)
+        }
 
 
 def import_ahead(app: Celery) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
@@ -154,3 +154,15 @@ class Plan:
     def to_record(self) -> dict[str, Any]:
         """The plan as JSON-ready data, for the run's folder."""
         return asdict(self)
+
+
+def plain(value: Any) -> Any:
+    """*value* as JSON-ready data: of a dataclass among the arguments of a step, only what was given is told."""
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {each.name: getattr(value, each.name) for each in fields(value)}
+        return {name: plain(each) for name, each in given.items() if each is not None and each not in ((), {}, False)}
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(each) for each in value]
+    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,16 +15,17 @@ from pytest_celery_chaos.engine.environment import Environment
 from pytest_celery_chaos.engine.eyes import Eyes
 from pytest_celery_chaos.engine.folder import RunFolder
 from pytest_celery_chaos.engine.gate import Armed, Gate
+from pytest_celery_chaos.engine.labels import Labels
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.pattern import describe, pattern_of
-from pytest_celery_chaos.engine.plan import Moment, Plan, Step
+from pytest_celery_chaos.engine.plan import Moment, Plan, Step, plain
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import ChaosError, UsageError
 from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
-from pytest_celery_chaos.workloads import WORKLOADS
+from pytest_celery_chaos.workloads import PUBLISHING, WORKLOADS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -59,7 +59,7 @@ class Run:
         self.live.emit("run", id=self.folder.id, scenario=plan.scenario, variant=plan.variant, axes=axes, **more)
         self.gate = Gate(temp, self.live.emit)
         self.live.on_own(self.gate.seen)
-        self._prefixes: dict[str, str] = {}
+        self._labels = Labels(step.name for step in plan.steps if step.verb in PUBLISHING and step.name)
         self.environment = Environment(
             plan,
             keeper=session.keeper,
@@ -68,9 +68,10 @@ class Run:
             live=self.live,
             prefix_of=self.prefix_of,
         )
-        self._labels = {step.name for step in plan.steps if step.verb == "send" and step.name}
         for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
             self.declare(entry, task, 0)
+        #: By label, what `get` waits for: the id of a group or None, and the ids of its members or of the last task.
+        self.awaited: dict[str, dict[str, Any]] = {}
         self._broken: list[_Broken] = []
         self._passing: list[Step] = []  # faults that heal by themselves
         self._armed: list[tuple[Armed, Step]] = []
@@ -139,11 +140,11 @@ class Run:
         return armed.release
 
     def prefix_of(self, label: str) -> str:
-        """The beginning of the ids of the messages that the ``send`` step *label* publishes."""
-        return self._prefixes.setdefault(label, f"{uuid.uuid4().hex[:8]}-")
+        """The beginning of the ids of the messages that the step *label* publishes, or a part of it (``c.body``)."""
+        return self._labels.prefix_of(label)
 
     def declare(self, label: str, task: str, times: int) -> str:
-        """Make *label* known as the name of a ``send`` step; returns the beginning of its ids."""
+        """Make *label* known as the name of a step that publishes; returns the beginning of its ids."""
         self._labels.add(label)
         prefix = self.prefix_of(label)
         self.live.emit("label", label=label, prefix=prefix, name=task, times=times)
@@ -330,7 +331,7 @@ class Run:
         verb = (FAULTS if step.family == "fault" else WORKLOADS)[step.verb]
         outer = getattr(self._current, "step", None), getattr(self._current, "armed", None)
         self._current.step, self._current.armed, self._current.told = step, armed, {}
-        self.live.emit(kind, "invoke", args=dict(step.args), **what)
+        self.live.emit(kind, "invoke", args=plain(step.args), **what)
         try:
             outcome = verb.function(self, **step.args)
         except ChaosError as error:

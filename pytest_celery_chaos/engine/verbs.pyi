@@ -162,7 +162,9 @@ class Verbs:
         ignore_result: bool | None = None,
         retry: bool | None = None,
         retry_policy: dict[str, Any] | None = None,
+        stamps: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        client: str | None = None,
         timeout: Duration = 30.0,
         name: str | None = None,
         when: When | None = None,
@@ -172,31 +174,122 @@ class Verbs:
         A publish that fails, or whose outcome nobody knows, does not fail the step: it is in the history.
         """
 
+    def group(
+        self,
+        *,
+        tasks: Sequence[str | Task | Mapping[str, Any]] | None = None,
+        task: str | Task | None = None,
+        times: int | None = None,
+        numbered: int | None = None,
+        each: list[Any] | None = None,
+        args: list[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        client: str | None = None,
+        timeout: Duration = 30.0,
+        name: str | None = None,
+        when: When | None = None,
+    ) -> Any:
+        """Publish a group: tasks that run beside each other, and whose results are read together (``get``).
+
+        The step's name stands for all of them, ``NAME.0`` for the first: ids tell the order in which they were
+        given.
+        """
+
+    def chord(
+        self,
+        *,
+        header: Sequence[str | Task | Mapping[str, Any]] | Mapping[str, Any],
+        body: str | Task | Mapping[str, Any] = "collect",
+        client: str | None = None,
+        timeout: Duration = 30.0,
+        name: str | None = None,
+        when: When | None = None,
+    ) -> Any:
+        """Publish a chord: when all tasks of its header have ended, its body is given the list of their results.
+
+        The step's name stands for all of it, ``NAME.header`` and ``NAME.body`` for its halves, ``NAME.header.0``
+        for the first part: ids tell the order in which they were given.
+        """
+
+    def chain(
+        self,
+        *,
+        tasks: Sequence[str | Task | Mapping[str, Any]],
+        client: str | None = None,
+        timeout: Duration = 30.0,
+        name: str | None = None,
+        when: When | None = None,
+    ) -> Any:
+        """Publish a chain: each task is published when the one before has ended, and is given its result.
+
+        The step's name stands for all of it, ``NAME.link0`` for the first task.
+        """
+
+    def map(
+        self,
+        *,
+        task: str | Task,
+        items: list[Any],
+        how: Literal["map", "starmap", "chunks"] = "map",
+        size: int = 10,
+        options: dict[str, Any] | None = None,
+        client: str | None = None,
+        timeout: Duration = 30.0,
+        name: str | None = None,
+        when: When | None = None,
+    ) -> Any:
+        """Publish one message that calls a task for each of several items, or one such message for each few of them."""
+
     def revoke(
         self,
         *,
-        task: TaskLike,
+        task: TaskLike | None = None,
+        stamps: dict[str, Any] | None = None,
         terminate: bool = False,
         signal: str | signals.Signals = "TERM",
+        client: str | None = None,
         timeout: Duration = 10.0,
         name: str | None = None,
         when: When | None = None,
     ) -> Any:
-        """Broadcast ``revoke`` for every id that *task* stands for (``app.control.revoke``).
+        """Broadcast ``revoke`` for every id that *task* stands for, or ``revoke_by_stamped_headers``
+        (``app.control``).
 
         It returns when the command has been published, not when workers know it: wait for ``at: revoke`` of a
         worker.
         """
+
+    def control(
+        self,
+        *,
+        command: str,
+        args: dict[str, Any] | None = None,
+        workers: Sequence[str] = ...,
+        replies: int | None = None,
+        timeout: Duration = 5.0,
+        client: str | None = None,
+        name: str | None = None,
+        when: When | None = None,
+    ) -> Any:
+        """Broadcast a remote-control command and wait for the replies, which go to the history (event ``control``)."""
 
     def get(
         self,
         *,
         task: TaskLike,
         timeout: Duration = 10.0,
+        threads: int = 1,
+        returned: bool = False,
+        client: str | None = None,
         name: str | None = None,
         when: When | None = None,
     ) -> Any:
-        """Wait for the result with ``AsyncResult.get(timeout=…)`` in the client; what it raises goes to the history."""
+        """Wait for the result with ``AsyncResult.get(timeout=…)`` in the client; what it raises goes to the history.
+
+        A group is read as a whole (``GroupResult.get``), of a chord or a chain what its last task returns, and
+        several messages of one ``send`` one after the other. A reader that never returns is left to itself.
+        """
 
     def wait(
         self,

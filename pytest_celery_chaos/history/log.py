@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_celery_chaos.history import defects
 from pytest_celery_chaos.history.event import Event, Phase
+from pytest_celery_chaos.history.labels import of_part
 from pytest_celery_chaos.history.ledger import Ledger as Ledger
 from pytest_celery_chaos.history.ledger import Tail as Tail
 
@@ -111,12 +112,19 @@ class History:
         return [e for e in found if (phase is None or e.phase == phase) and (source is None or e.source == source)]
 
     @cached_property
+    def prefixes(self) -> Mapping[str, Sequence[str]]:
+        """By label, how the ids of each step begin that has a name and publishes."""
+        found: dict[str, list[str]] = {}
+        for event in self.by_kind.get("label", ()):
+            found.setdefault(str(event.attrs.get("label")), []).append(str(event.attrs.get("prefix")))
+        return found
+
+    @cached_property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """The ids of each ``send`` step that has a name, as far as an event speaks of them."""
-        prefixes = [(str(e.attrs.get("label")), str(e.attrs.get("prefix"))) for e in self.by_kind.get("label", ())]
+        """The ids of each step that has a name and publishes, as far as an event speaks of them."""
         return {
-            label: tuple(one for one in self.by_task if any(one.startswith(p) for name, p in prefixes if name == label))
-            for label in dict(prefixes)
+            label: tuple(one for one in self.by_task if any(one.startswith(p) for p in prefixes))
+            for label, prefixes in self.prefixes.items()
         }
 
     @cached_property
@@ -130,7 +138,7 @@ class History:
         return {name: tuple(ids) for name, ids in index.items()}
 
     def ids(self, task: str | None) -> Sequence[str]:
-        """The task ids that *task* stands for: a label of a ``send`` step, else a task's name, else an id.
+        """The task ids that *task* stands for: a label, or a part of one (``c.body``), else a task's name, else an id.
 
         None stands for all. Empty where nothing in the history bears that name.
         """
@@ -138,6 +146,9 @@ class History:
             return tuple(self.by_task)
         if task in self.labels:
             return self.labels[task]
+        if (part := of_part(task)) is not None and part[0] in self.labels:
+            prefixes = self.prefixes[part[0]]
+            return tuple(one for one in self.labels[part[0]] if any(one.startswith(p + part[1]) for p in prefixes))
         return self.names.get(task) or ((task,) if task in self.by_task else ())
 
     def seconds(self, when: Event | int) -> float:

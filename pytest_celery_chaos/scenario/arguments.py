@@ -41,7 +41,7 @@ def read(decoder: Decoder, verb: Verb, node: tree.Node) -> Any:
     if tree.is_null(node) or isinstance(node, tree.Mapping):
         return decoder.fields(node, known, verb.name)
     name = fields.shorthand(known)
-    if name is None or not isinstance(node, tree.Scalar | tree.Given):
+    if name is None or not isinstance(node, tree.Scalar | tree.Given | tree.Sequence):
         hint = f"arguments: {', '.join(known.items)}" if known.items else f"write `{verb.name}:` alone"
         return decoder.wrong(node, f"{verb.name}: expected a mapping of arguments", hint)
     value = decoder.read(node, known.items[name].annotation, f"{name} of {verb.name}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.scenario import tree
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import StepEntry
@@ -15,6 +16,7 @@ from pytest_celery_chaos.scenario.moments import check_moments
 from pytest_celery_chaos.scenario.problems import Problems, nearest
 from pytest_celery_chaos.scenario.targets import check_targets
 from pytest_celery_chaos.scenario.tree import Place
+from pytest_celery_chaos.workloads import canvas
 
 _APP: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)*", re.ASCII)
@@ -61,6 +63,7 @@ def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[
     _named(meaning)
     _workers(meaning)
     check_targets(meaning.steps, said, decoder)
+    _parts(meaning)
     check_moments(meaning.steps, said, decoder.problems)
     for entry in said.expect:
         for hazard, place in entry.hazards:
@@ -125,6 +128,16 @@ def _workers(meaning: Meaning) -> None:
                 add(meaning.place("workers", name, "queues"), f"no queue is called {queue!r}", hint)
     if not any(given.get("start", True) or name in started for name, given in said.workers.items()):
         add(meaning.place("workers"), "no worker is ever started", "add one, or a step `- start: {worker: NAME}`")
+
+
+def _parts(meaning: Meaning) -> None:
+    """What groups, chords and chains are made of is said in one way."""
+    for entry in meaning.steps:
+        if entry.step.verb in canvas.ORDERS:
+            try:
+                canvas.ORDERS[entry.step.verb](**entry.step.args)
+            except UsageError as error:
+                meaning.problems.add(entry.place, f"{entry.step.verb}: {error.what}", error.hint)
 
 
 def _of(meaning: Meaning, *verbs: str) -> list[Any]:

@@ -10,6 +10,7 @@ from pytest_celery_chaos.engine.plan import Moment, Step
 from pytest_celery_chaos.scenario.entries import StepEntry
 from pytest_celery_chaos.scenario.model import Format
 from pytest_celery_chaos.scenario.problems import Problems
+from pytest_celery_chaos.workloads import PUBLISHING
 
 #: Events that come of a process's start or end, and the verbs that bring them about.
 _STARTS: Final = frozenset({"start", "restart"})
@@ -64,10 +65,16 @@ def _cause_above(moment: Moment, above: Sequence[Step], below: Sequence[Step], s
 
 def _causes(step: Step, moment: Moment) -> bool:
     """Whether the step makes the moment's task do anything."""
-    verb = "revoke" if "revoke" in (moment.at, moment.before, moment.after) else "send"
-    if step.verb != verb:
+    if "revoke" in (moment.at, moment.before, moment.after):
+        return step.verb == "revoke" and moment.task == step.args.get("task")
+    return step.verb in PUBLISHING and _publishes(step, moment.task)
+
+
+def _publishes(step: Step, task: str | None) -> bool:
+    """Whether what the step publishes is called *task*, or has a part that is."""
+    if task is None:
         return False
-    return moment.task in (step.args.get("task"), step.name if verb == "send" else None)
+    return task in (step.name, step.args.get("task")) or (step.name is not None and task.startswith(f"{step.name}."))
 
 
 def _concerns(step: Step, verbs: frozenset[str], moment: Moment) -> bool:
@@ -101,8 +108,8 @@ def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], 
     if len(named := [role for role in ROLES if args.get(role) is not None]) > 1:
         problems.add(entry.at(named[-1]), f"wait has {' and '.join(named)}", "name one process")
     task = args.get("task")
-    sent = [step for step in below if step.verb == "send" and task is not None and step.name == task]
-    if sent and not any(step.verb == "send" and task in (step.name, step.args.get("task")) for step in above):
+    sent = any(step.verb in PUBLISHING and _publishes(step, task) and task != step.args.get("task") for step in below)
+    if sent and not any(step.verb in PUBLISHING and _publishes(step, task) for step in above):
         problems.add(
             entry.at("task"),
             f"wait: {task!r} is sent below only",

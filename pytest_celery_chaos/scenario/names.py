@@ -6,16 +6,27 @@ Gathered from the tree and not from the model, so that a name is found also wher
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pytest_celery_chaos.history.labels import of_part
 from pytest_celery_chaos.scenario import fields, tree
 from pytest_celery_chaos.scenario.decode import Use
 from pytest_celery_chaos.scenario.problems import Problems, nearest
 from pytest_celery_chaos.scenario.tree import Node, Place, Scalar
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
+from pytest_celery_chaos.workloads import PUBLISHING
 
+_DIGITS: Final = tuple("0123456789")
+#: By verb, how the names of the parts begin of what it publishes, and how to write them.
+_PARTS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "send": ((), "its name alone stands for all its messages"),
+    "group": (_DIGITS, "write NAME.0 for the first of its tasks"),
+    "map": (_DIGITS, "write NAME.0 for the first of its messages"),
+    "chord": (("header", "body"), "write NAME.header, NAME.header.0 or NAME.body"),
+    "chain": (("link",), "write NAME.link0 for the first of its tasks"),
+}
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 
@@ -26,7 +37,6 @@ class _Named:
     verb: str
     name: str | None
     place: Place
-    task: str | None
 
 
 def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary, problems: Problems) -> None:
@@ -39,8 +49,9 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
             problems.add(step.place, what, "rename one: each stands for the ids that it publishes")
     named = [step.name for step in steps if step.name]
     faults = [step.name for step in steps if step.name and step.verb in vocabulary.faults]
-    labels = [*scheduled, *(step.name for step in steps if step.name and step.verb == "send")]
-    tasks = [*filter(None, scheduled.values()), *(step.task for step in steps if step.task and step.verb == "send")]
+    labels = {step.name: step.verb for step in steps if step.name and step.verb in PUBLISHING}
+    labels |= dict.fromkeys(scheduled, "send")
+    tasks = [*filter(None, scheduled.values()), *(use.name for use in uses if use.kind == "task_name")]
     known: dict[str, tuple[str, Iterable[str]]] = {
         "worker": ("no worker is called", _keys(root.items.get("workers"))),
         "client": ("no client is called", list(_keys(root.items.get("clients"))) or ["main"]),
@@ -49,12 +60,18 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
         "broker": ("no broker is called", _brokers(root)),
         "step": ("no step is called", named),
         "fault": ("no fault is called", [*faults, "all"]),
-        "task": ("no send step and no task is called", {*labels, *tasks, *vocabulary.tasks}),
+        "task": ("no step that publishes and no task is called", {*labels, *tasks, *vocabulary.tasks}),
         "task_name": ("no built-in task is called", vocabulary.tasks),
     }
     builtin = all(_text(each) in (None, "builtin") for each in _applications(root))
     for use in uses:
         what, names = known[use.kind]
+        if use.kind == "task" and (verb := labels.get(use.name.partition(".")[0])) and use.name not in labels:
+            label, _, part = use.name.partition(".")
+            beginnings, hint = _PARTS[verb]
+            if of_part(use.name) is None or not part.startswith(beginnings):
+                problems.add(use.place, f"{verb} {label!r} has no part {part!r}", hint)
+            continue
         if use.name in names or (use.kind == "task" and ("." in use.name or _UUID.fullmatch(use.name))):
             continue
         if use.kind == "task_name" and ("." in use.name or not builtin):
@@ -103,11 +120,9 @@ def _steps(root: tree.Mapping, vocabulary: Vocabulary) -> Iterator[_Named]:
             if verb is None or not isinstance(entry, tree.Mapping):
                 continue
             body = entry.items[key]
-            known = fields.of_verb(verb)
-            inside = None if "name" in known.items else _child(body, "name")
+            inside = None if "name" in fields.of_verb(verb).items else _child(body, "name")
             given = entry.items.get("name") or inside
-            task = body if fields.shorthand(known) == "task" and isinstance(body, Scalar) else _child(body, "task")
-            yield _Named(key, _text(given), given.place if given else entry.place, _text(task))
+            yield _Named(key, _text(given), given.place if given else entry.place)
 
 
 def _child(node: Node | None, key: str) -> Node | None:

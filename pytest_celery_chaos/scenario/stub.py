@@ -6,6 +6,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -114,6 +115,8 @@ def _type(annotation: Any) -> str:
     if annotation is type(None):
         return "None"
     plain = origin or annotation
+    if is_dataclass(plain):
+        return "Mapping[str, Any]"  # by its keys, as in a scenario file
     name = "Any" if plain in (Any, object) else str(getattr(plain, "__name__", "Any"))
     return f"{name}[{', '.join(map(_type, inner))}]" if inner else name
 

@@ -24,11 +24,16 @@ class Worker(Recorded):
         super().__init__("worker", spec.name, env={**statedb.environment(spec, state), **spec.env}, **made_with)
         self.spec, self._state = spec, state
 
+    @property
+    def hostname(self) -> str:
+        """The node name by which remote control means it."""
+        return self.spec.hostname or f"{self.spec.name}@chaos"
+
     def command_line(self) -> list[str]:
         """The worker's command line, as a user would type it."""
         spec = self.spec
         line = [*celery(spec.celery, self._app, statedb.packages(spec)), "worker", "--loglevel", "INFO"]
-        line += ["--hostname", spec.hostname or f"{spec.name}@chaos"]
+        line += ["--hostname", self.hostname]
         line += ["--pool", spec.pool, "--concurrency", str(spec.concurrency)]
         if spec.queues:
             line += ["--queues", ",".join(spec.queues)]

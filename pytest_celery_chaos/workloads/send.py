@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.errors import WaitExpired
-from pytest_celery_chaos.values import Duration, TaskName
+from pytest_celery_chaos.values import ClientRef, Duration, TaskName
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.engine.run import Run
@@ -33,7 +33,9 @@ def send(
     ignore_result: bool | None = None,
     retry: bool | None = None,
     retry_policy: dict[str, Any] | None = None,
+    stamps: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
+    client: ClientRef | None = None,
     timeout: Duration = 30.0,
 ) -> None:
     """Publish a task with ``apply_async``. The step's name stands for its ids in every later step and check.
@@ -59,7 +61,9 @@ def send(
     :param ignore_result: whether its result is not stored.
     :param retry: whether the publish itself is tried again (``retry_policy`` says how).
     :param retry_policy: ``max_retries``, ``interval_start``, ``interval_step``, ``interval_max`` of the publish.
+    :param stamps: headers by which it can be revoked (``stamped_headers``): each a value or a list of them.
     :param options: any further option of ``apply_async``.
+    :param client: who publishes; by default the first.
     :param timeout: seconds; a publish that blocks longer is left to itself, its outcome unknown.
     """
     given = {
@@ -79,6 +83,8 @@ def send(
         "retry_policy": retry_policy,
     }
     chosen = {**{name: value for name, value in given.items() if value is not None}, **(options or {})}
+    if stamps:
+        chosen |= {"stamped_headers": list(stamps), **stamps}
     label = run.step.name or f"send-{run.step.index}"
     order = {
         "task": task,
@@ -90,7 +96,7 @@ def send(
         "rate": rate,
     }
     try:
-        run.client_of().order("send", order, timeout=timeout + (times / rate if rate else 0.0))
+        run.client_of(client).order("send", order, timeout=timeout + (times / rate if rate else 0.0))
     except WaitExpired:
         # The publish blocks: what that means is for the checks to say, from its open invocation in the history.
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_celery_chaos.engine import environment
+from pytest_celery_chaos.engine import ready
 from pytest_celery_chaos.engine.plan import Expectation, Hazard, Moment, Plan
 
 from .plans import Outcome, plan, step, worker
@@ -66,7 +66,7 @@ def test_a_worker_that_ends_before_it_is_ready(carry_out: CarryOut) -> None:
 
 
 def test_a_worker_that_is_never_ready(carry_out: CarryOut, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "START_TIMEOUT", 3.0)
+    monkeypatch.setattr(ready, "START_TIMEOUT", 3.0)
     outcome = carry_out(plan("never ready", [worker(bug="never_ready")], [JOB]))
     inconclusive(outcome, "worker a to be ready: nothing after 3 s")
 
