@@ -10,6 +10,7 @@ CHECKS = Registry(
         "lost": "pytest_celery_chaos.checks.delivery:lost",
         "unexpected": "pytest_celery_chaos.checks.delivery:unexpected",
         "completed": "pytest_celery_chaos.checks.completed:completed",
+        "result_state": "pytest_celery_chaos.checks.completed:result_state",
         "executions": "pytest_celery_chaos.checks.executions:executions",
         "overlap": "pytest_celery_chaos.checks.executions:overlap",
         "redelivered": "pytest_celery_chaos.checks.redelivery:redelivered",

@@ -371,7 +371,7 @@ class Checks:
         task: TaskLike,
         within: Duration | None = None,
         since: str | None = None,
-        state: Literal["SUCCESS", "FAILURE", "any"] = "SUCCESS",
+        state: Literal["SUCCESS", "FAILURE", "REVOKED", "any"] = "SUCCESS",
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
         """Every one of these tasks must end in the wanted state, in time.
@@ -381,6 +381,22 @@ class Checks:
         counted.
 
         *seen*: how many did not.
+        """
+
+    def result_state(
+        self,
+        *,
+        task: TaskLike,
+        state: Literal["SUCCESS", "FAILURE", "REVOKED", "RETRY", "STARTED", "PENDING"],
+        look: str | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """What the result backend says of these tasks must be this state.
+
+        That is what `AsyncResult.state` shows a user, and not what has happened: for that there is `completed`.
+        PENDING is what it says of a task that it knows nothing of.
+
+        *seen*: of how many tasks it says something else. Inconclusive where nobody looked at the results.
         """
 
     def executions(
