@@ -30,7 +30,12 @@ BAD_INPUT = 2
 class LazyGroup(click.Group):
     """Commands of another module are imported when they are asked for."""
 
-    elsewhere: Mapping[str, str] = {"servers": "cli_servers", "doctor": "cli_servers", "matrix": "cli_matrix"}
+    elsewhere: Mapping[str, str] = {
+        "servers": "cli_servers",
+        "doctor": "cli_servers",
+        "matrix": "cli_matrix",
+        "soak": "cli_soak",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.elsewhere])
@@ -79,7 +84,7 @@ def run(
     options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times)
     options += ["--chaos-keep"] if keep else []
     options += ["-c", str(ini)] if ini else []
-    _become_pytest([*options, *map(str, chosen)], as_json=as_json)
+    become_pytest([*options, *map(str, chosen)], as_json=as_json)
 
 
 @commands.command()
@@ -231,7 +236,7 @@ def _judged_again(folder: Path) -> tuple[str, Verdict]:
     return status, replace(verdict, defects=[defect, *verdict.defects])
 
 
-def _become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
+def become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
     """Replace this process by pytest: one process fewer, and every signal reaches the one that matters."""
     line = pytest_line()
     sys.stdout.flush()

@@ -72,11 +72,12 @@ class Live:
         return next(filter(matches, self.read() if kind is None else self.of(kind)), None)
 
     def close(self) -> None:
-        """Let go of the files. What was read stays."""
-        self.read()
+        """Let go of the files, and of what was read: from now on the ledgers speak."""
         with self._lock:
             self._ledger.close()
             self._tail.close()
+            self._events.clear()
+            self._by_kind.clear()
 
     def last_words(self, count: int = 3) -> str:
         """The newest events, for messages about what did not happen."""

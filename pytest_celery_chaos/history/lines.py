@@ -17,14 +17,17 @@ from pytest_celery_chaos.history.event import Event
 PHASES = frozenset({None, "invoke", "ok", "fail", "unknown"})
 _CHUNK = 1 << 20  # bytes read at a time
 _NOTHING = Event(0, "", "").attrs
+#: So many different attributes are remembered: the two events of one acknowledgement stand close to each other.
+_REMEMBERED = 4096
 
 
 class Parser:
-    """Parses lines into events; remembers texts (ids, tags, names), so that each is kept in memory once."""
+    """Parses lines into events; remembers texts (ids, tags, names) and attributes, so that each is in memory once."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
         self._pids: dict[int, int] = {}
+        self._attrs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def parse(self, lines: Sequence[bytes]) -> tuple[list[Event], list[int]]:
         """The events of whole lines, and the indexes of the lines that are none."""
@@ -61,12 +64,25 @@ class Parser:
             for key, value in attrs.items():
                 if type(value) is str:
                     attrs[key] = once(value, value)
+            attrs = self._once(attrs)
         if task is not None:
             if type(task) is not str:
                 raise TypeError("task is not an id")
             task = once(task, task)
         source, kind, pid = intern(record["source"]), intern(record["kind"]), self._pids.setdefault(pid, pid)
         return Event(t, source, kind, phase, task, pid, n, get("by"), attrs)
+
+    def _once(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Equal attributes as one object: an event's are never changed, and most tasks have the same ones."""
+        values = tuple(attrs.values())
+        try:
+            # With the types, since 1 equals True and 1.0.
+            same = self._attrs.setdefault((*attrs, *map(type, values), *values), attrs)
+        except TypeError:  # a list or an object among them
+            return attrs
+        if len(self._attrs) > _REMEMBERED:
+            self._attrs.clear()
+        return same
 
 
 def read(path: Path, parser: Parser, *, skip: int = 0) -> Iterator[tuple[list[Event], list[int], bytes]]:

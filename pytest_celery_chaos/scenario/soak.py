@@ -89,6 +89,11 @@ STRIKES: Final[Mapping[str, Strike]] = {
 }
 
 
+#: What strikes unless something else is asked for. Not among them: a broker that refuses connections ends workers of
+#: kombu 5.7 that hold a message (KF-87), and no soak with it comes to a clean end.
+DEFAULT: Final = tuple(name for name in STRIKES if name != "restart-broker")
+
+
 def soak(asked: Soak) -> str:
     """The text of the scenario file.
 
@@ -108,7 +113,7 @@ def _checked(asked: Soak) -> Soak:
     for name in ("tasks", "clients", "workers", "duration"):
         if getattr(asked, name) <= 0:
             raise UsageError(f"a soak with {name} {getattr(asked, name)}", hint="give a number above 0")
-    if asked.faults and not any(_victims(asked, STRIKES[name]) for name in asked.strikes or STRIKES):
+    if asked.faults and not any(_victims(asked, STRIKES[name]) for name in asked.strikes or DEFAULT):
         raise UsageError("no worker here can suffer any of these faults", hint="add workers: pools come in turn")
     return asked
 
@@ -161,7 +166,7 @@ def _strikes(asked: Soak) -> Iterator[dict[str, Any]]:
     last: dict[str, str] = {}  # by worker, the fault that it has still to recover from
     free = dict.fromkeys(_pools(asked), 0.0)
     now, every = 0.0, asked.duration / asked.faults
-    names = [name for name in (asked.strikes or STRIKES) if _victims(asked, STRIKES[name])]
+    names = [name for name in (asked.strikes or DEFAULT) if _victims(asked, STRIKES[name])]
     for number in range(asked.faults):
         kind = random.choice(names)
         strike, name = STRIKES[kind], f"{kind}-{number + 1}"
