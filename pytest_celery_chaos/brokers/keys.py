@@ -94,7 +94,7 @@ def snapshot(
     found = {
         # Workers take from the right end of the list, publishers put on the left.
         "queues": {name: [message_id(each) for _ in steps for each in reversed(next(answers) or [])] for name in names},
-        "unacked": {_text(tag): _unacked_id(value) for tag, value in (next(answers) or {}).items()},
+        "unacked": {_text(tag): unacked_id(value) for tag, value in (next(answers) or {}).items()},
         "index": {_text(tag): float(score) for tag, score in next(answers) or []},
         "mutex": bool(next(answers)),
         "bindings": {table[len(prefix) + len(BINDING) :]: int(next(answers) or 0) for table in tables},
@@ -177,7 +177,8 @@ def _status(value: str | bytes) -> str:
         return UNREADABLE  # a result_serializer other than JSON
 
 
-def _unacked_id(value: str | bytes) -> str:
+def unacked_id(value: str | bytes) -> str:
+    """The task id of an entry of ``unacked``; :data:`UNREADABLE` where there is none to be found."""
     try:
         return message_id(json.loads(value)[0])
     except (ValueError, IndexError, KeyError):

@@ -126,6 +126,115 @@ class Verbs:
     ) -> None:
         """Let a paused process go on (SIGCONT)."""
 
+    def delete(
+        self,
+        *,
+        role: Literal[
+            "queue",
+            "unacked",
+            "unacked_index",
+            "unacked_mutex",
+            "binding",
+            "binding_permanent",
+            "binding_deadlines",
+            "reply",
+            "result",
+            "group",
+            "chord",
+            "statedb",
+        ],
+        task: TaskLike | None = None,
+        queue: str | None = None,
+        exchange: str | None = None,
+        worker: str | None = None,
+        app: str | None = None,
+        part: Literal["j", "t", "s", "d", "c"] | None = None,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Delete keys of Celery's by what they are to it (DEL): what an eviction, an expiry or an operator does.
+
+        Nothing heals it: what is gone is gone. Of a key that holds many tasks' messages (``queue``, ``unacked``,
+        ``unacked_index``) a *task* means its entries alone.
+        """
+
+    def expire(
+        self,
+        *,
+        role: Literal[
+            "queue",
+            "unacked",
+            "unacked_index",
+            "unacked_mutex",
+            "binding",
+            "binding_permanent",
+            "binding_deadlines",
+            "reply",
+            "result",
+            "group",
+            "chord",
+            "statedb",
+        ],
+        ttl: Duration = 0.001,
+        task: TaskLike | None = None,
+        queue: str | None = None,
+        exchange: str | None = None,
+        worker: str | None = None,
+        app: str | None = None,
+        part: Literal["j", "t", "s", "d", "c"] | None = None,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Let keys of Celery's expire (PEXPIRE). Heals by giving those that are still there the expiry that they
+        had.
+        """
+
+    def overwrite(
+        self,
+        *,
+        role: Literal[
+            "queue",
+            "unacked",
+            "unacked_index",
+            "unacked_mutex",
+            "binding",
+            "binding_permanent",
+            "binding_deadlines",
+            "reply",
+            "result",
+            "group",
+            "chord",
+            "statedb",
+        ],
+        by: Literal["garbage", "another_type"] = "garbage",
+        task: TaskLike | None = None,
+        queue: str | None = None,
+        exchange: str | None = None,
+        worker: str | None = None,
+        app: str | None = None,
+        part: Literal["j", "t", "s", "d", "c"] | None = None,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Write garbage over keys of Celery's, as another application on the same server may. Expiries stay.
+
+        Heals by deleting what is still that garbage; what was there before does not come back.
+        """
+
+    def flush(
+        self,
+        *,
+        broker: str = "main",
+        db: int | None = None,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Empty a server (FLUSHALL), or one of its databases (FLUSHDB). Nothing heals it."""
+
     def hold(
         self,
         *,
@@ -135,8 +244,8 @@ class Verbs:
     ) -> None:
         """Keep the process that reaches the step's moment waiting there until the step is healed.
 
-        It waits with everything in its hands: before ``ack`` it has stored the result and its message is unacked. A
-        hold that nobody heals within the moment's ``timeout`` (30 s) lets go by itself, and the run is
+        It waits with everything in its hands: before ``ack`` it has stored the result and its message is unacked.
+        A hold that nobody heals within the moment's ``timeout`` (30 s) lets go by itself, and the run is
         inconclusive.
         """
 
@@ -350,8 +459,8 @@ class Checks:
         its own id again and so continues. A publish whose answer was cut (*unknown*) is never lost; where it
         arrived it counts as recovered.
 
-        *seen*: how many are lost. Inconclusive where nothing was acknowledged, or where something has not ended and
-        no snapshot can tell where it is.
+        *seen*: how many are lost. Inconclusive where nothing was acknowledged, or where something has not ended
+        and no snapshot can tell where it is.
         """
 
     def unexpected(
@@ -441,14 +550,14 @@ class Checks:
     ) -> None:
         """A message that is not acknowledged must be received again: not before, and not after the bound in force.
 
-        The bound is computed from what the workers reported as in force: visibility timeout, plus the period of the
-        sweep (`unacked_restore_interval` times `unacked_restore_throttle`; 100 s before kombu 5.7), or the start or
-        reconnect of a worker where that comes after the timeout; plus 2 s for a busy machine. A message that its
-        worker gave back itself (shutdown, reconnect, reject) may come back at once.
+        The bound is computed from what the workers reported as in force: visibility timeout, plus the period of
+        the sweep (`unacked_restore_interval` times `unacked_restore_throttle`; 100 s before kombu 5.7), or the
+        start or reconnect of a worker where that comes after the timeout; plus 2 s for a busy machine. A message
+        that its worker gave back itself (shutdown, reconnect, reject) may come back at once.
 
-        *seen*: seconds from a receipt to the next; 0 where the message never came back; with *times*, how often it
-        did. Inconclusive where every message was acknowledged in time, or nobody was there to restore or receive
-        it.
+        *seen*: seconds from a receipt to the next; 0 where the message never came back; with *times*, how often
+        it did. Inconclusive where every message was acknowledged in time, or nobody was there to restore or
+        receive it.
         """
 
     def requeued(
@@ -458,7 +567,8 @@ class Checks:
         worker: str | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
-        """What a worker had not finished when it went must be back in its queue, not acknowledged and not left behind.
+        """What a worker had not finished when it went must be back in its queue, not acknowledged and not left
+        behind.
 
         Back is a message that its worker restored before it was gone, that the next look at the keys shows in a
         queue, or that was received again before anybody swept. Tasks that ended well before the worker was gone
@@ -511,8 +621,8 @@ class Checks:
         Judged by what each worker reports when it becomes ready, if that is after the revoke was known to all who
         were there, or sent where nobody was.
 
-        *seen*: how many times a worker became ready without knowing of one of these. Inconclusive where none became
-        ready after the revoke.
+        *seen*: how many times a worker became ready without knowing of one of these. Inconclusive where none
+        became ready after the revoke.
         """
 
     def state_keys(
@@ -526,8 +636,8 @@ class Checks:
 
         Judged by the last look at the database of ``statedb: redis``, by plain reads of key names and TTL.
 
-        *seen*: how many keys are missing, how many are there beside them, and how many live too long or too short,
-        in all. Inconclusive where no worker keeps state in Redis, or nobody looked.
+        *seen*: how many keys are missing, how many are there beside them, and how many live too long or too
+        short, in all. Inconclusive where no worker keeps state in Redis, or nobody looked.
         """
 
     def unique_nodenames(
@@ -569,8 +679,8 @@ class Checks:
         """Every living worker must take messages: none may wait that long in its queues while it takes nothing.
 
         A process that lives, and even answers a ping, need not consume: only a message that it takes shows that.
-        Not judged is a worker that ended before the time was up, whose prefetch limit was reached, or for which no
-        message waited so long.
+        Not judged is a worker that ended before the time was up, whose prefetch limit was reached, or for which
+        no message waited so long.
 
         *seen*: how many workers did not. Inconclusive where a worker could not be judged: give it something to
         take.
@@ -585,8 +695,8 @@ class Checks:
     ) -> None:
         """A worker that lost its connection to the broker must wait for messages again, in time.
 
-        Counted from the loss, or from when the server answered again where that is later. What counts is BRPOP sent
-        on a new connection, not that one was made. A worker that ended meanwhile need not.
+        Counted from the loss, or from when the server answered again where that is later. What counts is BRPOP
+        sent on a new connection, not that one was made. A worker that ended meanwhile need not.
 
         *seen*: how many times it did not. Inconclusive where no connection was lost.
         """
@@ -601,8 +711,8 @@ class Checks:
     ) -> None:
         """No message may come round again and again: one redelivery is none, more of them are.
 
-        Counted for each delivery tag, which all copies of one message share; Celery's own retry is a message of its
-        own. Meant for a run with ``observe:``, since a loop never falls quiet.
+        Counted for each delivery tag, which all copies of one message share; Celery's own retry is a message of
+        its own. Meant for a run with ``observe:``, since a loop never falls quiet.
 
         *seen*: how often the worst message was received (or started), where that is too often. Inconclusive where
         nothing was received, or a message had not been settled in the end and could still have come round.
@@ -621,10 +731,10 @@ class Checks:
         """How long something took: median, 99th percentile and maximum, as figures; with bounds, held against them.
 
         - ``publish``: a client's publish, from its call to its return; - ``queueing``: from the acknowledged
-        publish until a worker has taken the message; - ``execution``: the task's body; one that its process did not
-        survive does not count; - ``completion``: from the acknowledged publish until the task has ended; -
-        ``redelivery``: from a receipt to the next receipt of the same message, where there was one; - ``recovery``:
-        from the loss of a worker's connection until it waits for messages again.
+        publish until a worker has taken the message; - ``execution``: the task's body; one that its process did
+        not survive does not count; - ``completion``: from the acknowledged publish until the task has ended; -
+        ``redelivery``: from a receipt to the next receipt of the same message, where there was one; -
+        ``recovery``: from the loss of a worker's connection until it waits for messages again.
 
         What was still open when the run was over counts with the time that it had taken by then.
 
@@ -667,8 +777,8 @@ class Checks:
     ) -> None:
         """No worker may hold more unacknowledged messages at once than its prefetch limit.
 
-        The limit is concurrency times ``worker_prefetch_multiplier``, as the worker reports both. Messages with an
-        ETA are held beside it until their time has come, and count here all the same.
+        The limit is concurrency times ``worker_prefetch_multiplier``, as the worker reports both. Messages with
+        an ETA are held beside it until their time has come, and count here all the same.
 
         *seen*: the most that one worker held at once. Inconclusive where no worker received anything, or has no
         limit.
@@ -779,8 +889,8 @@ class Checks:
     ) -> None:
         """Every binding of a queue to an exchange that was there before must be there in the end.
 
-        A message to an exchange whose binding is gone goes nowhere, and nobody is told. Bindings of remote control
-        and of events come and go, and count only where their exchange is named.
+        A message to an exchange whose binding is gone goes nowhere, and nobody is told. Bindings of remote
+        control and of events come and go, and count only where their exchange is named.
 
         *seen*: how many are gone. Inconclusive where there was none before, or nobody looked.
         """
@@ -847,8 +957,8 @@ class Checks:
         mutex.
 
         *seen*: how many messages, entries and locks are left. Inconclusive where nobody looked at the keys after
-        the last message had moved, or where the wait for quiet was over while a worker was still busy: that was no
-        end.
+        the last message had moved, or where the wait for quiet was over while a worker was still busy: that was
+        no end.
         """
 
     def exercised(
@@ -856,7 +966,8 @@ class Checks:
         *,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
-        """The run must have tested something: whatever was armed came, every fault took effect, tasks reached workers.
+        """The run must have tested something: whatever was armed came, every fault took effect, tasks reached
+        workers.
 
         Never violated: where something is missing, the run is inconclusive, and the reason names it.
         """

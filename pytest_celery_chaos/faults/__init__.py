@@ -13,6 +13,10 @@ FAULTS = Registry(
         "restart": "pytest_celery_chaos.faults.process:restart",
         "pause": "pytest_celery_chaos.faults.process:pause",
         "resume": "pytest_celery_chaos.faults.process:resume",
+        "delete": "pytest_celery_chaos.faults.data:delete",
+        "expire": "pytest_celery_chaos.faults.data:expire",
+        "overwrite": "pytest_celery_chaos.faults.data:overwrite",
+        "flush": "pytest_celery_chaos.faults.data:flush",
         "hold": "pytest_celery_chaos.faults.protocol:hold",
     },
 )

@@ -49,6 +49,7 @@ TaskLike: TypeAlias = str | Result | Task
 Duration: TypeAlias = float | str
 When: TypeAlias = Moment | Mapping[str, Any]
 '''
+_WIDTH: Final = 120
 _BESIDE = ("name: str | None = None", "when: When | None = None")
 #: What names something else may be given as it, too.
 _REFS = {"task": "TaskLike", "task_name": "str | Task", "signal": "str | signals.Signals"}
@@ -75,14 +76,27 @@ def _methods(known: Iterable[Verb], beside: Iterable[str]) -> Iterable[str]:
         taken = set(verb.parameters)
         rest = [each for each in beside if each.partition(":")[0] not in taken]
         yield f"    def {verb.name}("
-        yield from (f"        {each}," for each in ("self", "*", *own, *rest))
+        for each in ("self", "*", *own, *rest):
+            yield from _line(f"        {each},")
         yield f"    ) -> {'Any' if verb.family == 'workload' else 'None'}:"
         yield from _doc(verb)
 
 
+def _line(line: str) -> Iterable[str]:
+    """One parameter; a long list of values has a line for each, as a formatter would write it."""
+    begin, bracket, rest = line.partition("[")
+    values, closing, end = rest.rpartition("]")
+    if len(line) <= _WIDTH or not (bracket and closing):
+        yield line
+        return
+    yield f"{begin}["
+    yield from (f"            {value}," for value in values.split(", "))
+    yield f"        ]{end}"
+
+
 def _doc(verb: Verb) -> Iterable[str]:
     lead = fields.lead(verb.function.__doc__).replace("\\", "\\\\")
-    lines = [line for part in lead.split("\n\n") for line in (*textwrap.wrap(part, 108), "")][:-1]
+    lines = [line for part in lead.split("\n\n") for line in (*textwrap.wrap(part, 106), "")][:-1]
     if len(lines) == 1:
         yield f'        """{lines[0]}"""\n'
         return
