@@ -51,7 +51,7 @@ class OpenCopies:
         return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
     def _popped(self, event: Event) -> None:
-        self._waiting[str(event.task)] -= 1
+        self._moved(event, -1)
         if (event.source, event.pid) not in self._ended:
             self._halfway[_copy(event)] = str(event.task)
 
@@ -99,8 +99,15 @@ class OpenCopies:
                 self._put_into_queue(event)
 
     def _put_into_queue(self, event: Event) -> None:
-        self._waiting[str(event.task)] += 1
         self._put[str(event.task)] = event.t
+        self._moved(event, 1)
+
+    def _moved(self, event: Event, by: int) -> None:
+        task = str(event.task)
+        self._waiting[task] += by
+        if not self._waiting[task]:  # of many thousands, only those that wait are kept
+            del self._waiting[task]
+            self._put.pop(task, None)
 
 
 def _copy(event: Event) -> Copy:

@@ -26,7 +26,7 @@ class Parser:
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
-        self._pids: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
         self._attrs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def parse(self, lines: Sequence[bytes]) -> tuple[list[Event], list[int]]:
@@ -69,7 +69,8 @@ class Parser:
             if type(task) is not str:
                 raise TypeError("task is not an id")
             task = once(task, task)
-        source, kind, pid = intern(record["source"]), intern(record["kind"]), self._pids.setdefault(pid, pid)
+        source, kind = intern(record["source"]), intern(record["kind"])
+        pid, n = self._numbers.setdefault(pid, pid), self._numbers.setdefault(n, n)
         return Event(t, source, kind, phase, task, pid, n, get("by"), attrs)
 
     def _once(self, attrs: dict[str, Any]) -> dict[str, Any]:
