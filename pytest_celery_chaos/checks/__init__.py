@@ -21,6 +21,8 @@ CHECKS = Registry(
         "state_keys": "pytest_celery_chaos.checks.state:state_keys",
         "unique_nodenames": "pytest_celery_chaos.checks.nodes:unique_nodenames",
         "duplicates_warned": "pytest_celery_chaos.checks.nodes:duplicates_warned",
+        "ordered": "pytest_celery_chaos.checks.ordering:ordered",
+        "body_once": "pytest_celery_chaos.checks.ordering:body_once",
         "consumes": "pytest_celery_chaos.checks.liveness:consumes",
         "reconnects": "pytest_celery_chaos.checks.liveness:reconnects",
         "loop": "pytest_celery_chaos.checks.loop:loop",

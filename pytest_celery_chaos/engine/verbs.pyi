@@ -668,6 +668,36 @@ class Checks:
         *seen*: how many warnings there were. Inconclusive where no two workers had one name.
         """
 
+    def ordered(
+        self,
+        *,
+        task: TaskLike,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The results of a group or chord must come in the order in which its tasks were defined, each once, none
+        missing.
+
+        Held against each other are what every task returned in its worker, and the list that a client was given
+        (``GroupResult.get``, of a group) or that the body was given (of a chord). Order is that of the ids of a
+        scenario's own parts, else that of the members' numbers in Celery's messages.
+
+        *seen*: how many results are not in their place, or too few, or too many, in the worst list. Inconclusive
+        where no list was given to anybody, or all results are alike.
+        """
+
+    def body_once(
+        self,
+        *,
+        task: TaskLike,
+        may_fail: bool = False,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The body of a chord must be published exactly once, and executed exactly once.
+
+        *seen*: how often it was published or executed, whichever is further from once: 0 where it never was,
+        though every part of the header has ended or is gone. Inconclusive where parts still wait or run.
+        """
+
     def consumes(
         self,
         *,

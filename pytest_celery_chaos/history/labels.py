@@ -20,6 +20,7 @@ GROUP: Final = "f000"
 #: A chain has at most so many links.
 MOST_LINKS: Final = 0x1000
 
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0abcf][0-9a-f]{3}(?:-[0-9a-f]{4}){2}-0{12}")
 _PART: Final = re.compile(r"(?:(?P<role>header|body|link(?P<link>\d{1,4}))(?:\.(?P<of>\d{1,9}))?|(?P<member>\d{1,9}))")
 
 
@@ -51,6 +52,11 @@ def part_prefix(part: str) -> str | None:
     else:
         role = HEADER if found["role"] == "header" else BODY
     return f"{role}-" if found["of"] is None else _numbered(role, int(found["of"]))
+
+
+def is_part(one: str) -> bool:
+    """Whether *one* is an id of :func:`part_id`: then ids of one step are in the order of definition."""
+    return _ID.fullmatch(one) is not None
 
 
 def of_part(name: str) -> tuple[str, str] | None:
