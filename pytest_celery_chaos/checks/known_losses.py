@@ -58,14 +58,19 @@ class Explanations:
         return None
 
     def _acknowledged_early(self, events: Sequence[Event]) -> bool:
-        """It was acknowledged, and then the process that had it died."""
+        """It was acknowledged, and then the process that had it died, with the message still in hand."""
         acks = [e for e in events if e.kind == "ack" and e.phase == "ok"]
         if not acks:
             return False
         ack = acks[-1]
-        started = next((e for e in events if e.kind == "started" and e.source == ack.source), None)
+        mine = [e for e in events if e.source == ack.source]
+        received = max((e.t for e in mine if e.kind == "received"), default=0)
+        if any(e.kind == "settled" and e.t > received for e in mine):
+            return False  # its worker was done with it, and lived
+        started = next((e for e in mine if e.kind == "started"), None)
         child = view.lost_child(self._history, started) if started else None
-        return child is not None or view.gone_after(self._history, ack.source, ack.t) is not None
+        gone = child or view.gone_after(self._history, ack.source, ack.t)
+        return gone is not None and gone.t <= self._end
 
     def _popped_not_recorded(self, events: Sequence[Event]) -> bool:
         """BRPOP had answered and `unacked` was not written when the worker died, or lost its connection."""
@@ -110,6 +115,12 @@ class Explanations:
         return self._orders[queue]
 
     @cached_property
+    def _end(self) -> int:
+        """The last look at the keys (ns): behind it the harness ends every process, which explains nothing."""
+        keys = view.last_keys(self._history)
+        return keys.event.t if keys else self._history.end
+
+    @cached_property
     def _orders(self) -> dict[str, Sequence[tuple[int, int]]]:
         return {}
 
@@ -133,7 +144,7 @@ class Explanations:
                 words.setdefault((event.source, event.pid), []).append(event.t)
         found = []
         for event in sorted([*self._history.of("offline"), *self._history.of("connection_lost")], key=lambda e: e.t):
-            if event.role != "worker":
+            if event.role != "worker" or event.t > self._end:
                 continue
             # The main process alone consumes; what its pool says meanwhile tells nothing about its connection.
             ended = event.kind == "offline"

@@ -67,3 +67,9 @@ def test_a_message_that_was_acknowledged_and_never_run_by_a_living_worker_is_not
     story = Story().worker("a").worker("b").send("t1").takes("a", "t1").acks("a", "t1")
     story.event("worker:a", "settled", None, "t1").kill("b").at(20).ends()
     assert lost(story.history(), known=["KF-30", "KF-32"]).outcome == "violated"
+
+
+def test_a_message_that_a_worker_was_done_with_before_it_died_is_not_explained() -> None:
+    story = Story().worker("a").send("t1").takes("a", "t1").acks("a", "t1")
+    story.event("worker:a", "settled", None, "t1").at(20).kill("a").ends()
+    assert lost(story.history(), known=["KF-30", "KF-32"]).outcome == "violated"
