@@ -26,6 +26,8 @@ CHECKS = Registry(
         "consumes": "pytest_celery_chaos.checks.liveness:consumes",
         "reconnects": "pytest_celery_chaos.checks.liveness:reconnects",
         "loop": "pytest_celery_chaos.checks.loop:loop",
+        "on_schedule": "pytest_celery_chaos.checks.schedule:on_schedule",
+        "remembers": "pytest_celery_chaos.checks.schedule:remembers",
         "latency": "pytest_celery_chaos.checks.latency:latency",
         "raises": "pytest_celery_chaos.checks.errors:raises",
         "returns": "pytest_celery_chaos.checks.errors:returns",

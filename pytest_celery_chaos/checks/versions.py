@@ -16,7 +16,8 @@ _CLAUSE = re.compile(r"\s*(?P<name>[A-Za-z][\w-]*)?\s*(?P<specifier>(?:[<>=!~].*
 def matches(history: History, axes: Mapping[str, str], name: str, wanted: str) -> bool:
     """Whether some process of this run fits ``name: wanted``.
 
-    :param name: ``celery``, ``kombu``, ``redis`` (the client), ``python``, ``pool``, ``server``, or an axis.
+    :param name: ``celery``, ``kombu``, ``redis`` (the client), ``python``, ``pool``, ``server``, an axis, or
+        ``dbm``, which keeps beat's file.
     :param wanted: a version specifier (``<5.7``, ``>=5.3,<5.5``), a name (``prefork``), or both (``redis<7``).
     """
     facts = list(_facts(history, name))
@@ -30,6 +31,10 @@ def _facts(history: History, name: str) -> Iterator[tuple[str, str]]:
     if name == "server":
         for event in history.of("online"):
             yield str(event.attrs.get("server", "")), str(event.attrs.get("version", ""))
+        return
+    if name == "dbm":
+        for event in history.of("ticking"):
+            yield str(event.attrs.get("dbm", "")), ""
         return
     for event in (*history.of("ready"), *history.of("hello")):
         if name == "pool" and event.kind == "ready":

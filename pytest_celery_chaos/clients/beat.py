@@ -11,7 +11,8 @@ from pytest_celery_chaos.clients.spec import BeatSpec
 from pytest_celery_chaos.workers.recorded import Recorded, celery
 
 #: What becomes of the schedule's file before a start: it is kept, lost, cut to half its length (as a crash in the
-#: middle of a write leaves it), or empty (as a full disk, or a crash before the data was written, leaves it).
+#: middle of a write leaves it), or empty (as a full disk, or a crash before the data was written, leaves it). Where
+#: dbm keeps an index in a file of its own, that one stays.
 Data = Literal["keep", "lose", "cut", "empty"]
 #: In the environment of a beat: by entry, the beginning of the ids that it publishes.
 LABELS: Final = "CELERY_CHAOS_LABELS"
@@ -45,12 +46,13 @@ class Beat(Recorded):
 
     def treat(self, data: Data) -> None:
         """Do to the schedule's file what *data* says."""
-        for path in sorted(self.file.parent.glob(f"{self.file.name}*")):
-            if data == "lose":
+        files = sorted(self.file.parent.glob(f"{self.file.name}*"), key=lambda path: path.stat().st_size)
+        if data == "lose":
+            for path in files:
                 path.unlink()
-            elif data != "keep":
-                with path.open("r+b") as file:
-                    file.truncate(path.stat().st_size // 2 if data == "cut" else 0)
+        elif data != "keep" and files:
+            with files[-1].open("r+b") as file:
+                file.truncate(files[-1].stat().st_size // 2 if data == "cut" else 0)
 
 
 def settings_of(spec: BeatSpec) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from pytest_celery_chaos.engine import apps
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
-from pytest_celery_chaos.errors import UsageError, WaitExpired
+from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
 from pytest_celery_chaos.workers.statedb import REDIS
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.keyspace import Keyspace
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
-#: Seconds that a beat has to save its schedule and end, before the run waits for quiet.
-BEAT_GRACE = 5.0
+#: Seconds that a process takes at most to end after SIGKILL.
+_GONE_WITHIN = 10.0
 
 
 class Environment:
@@ -171,16 +170,12 @@ class Environment:
             self._ready.worker(process, self.workers.values())
 
     def stop_beats(self) -> None:
-        """End every beat that still runs, as ``stop`` does: its schedule is saved."""
+        """End every beat that still runs, by SIGKILL: nobody needs its file any more, and SIGTERM may end in errors."""
         for beat in self.beats.values():
             if (child := beat.child) is not None and child.alive:
                 beat.asked_to_end = True
-                child.signal(signals.SIGTERM)
-                child.signal(signals.SIGCONT)  # a paused one goes on only to end
-                with contextlib.suppress(WaitExpired):
-                    child.wait(BEAT_GRACE)
                 child.signal(signals.SIGKILL, group=True)
-                child.wait(BEAT_GRACE)
+                child.wait(_GONE_WITHIN)
 
     def process(self, role: str, name: str) -> Recorded:
         """The worker, client or beat of that name.

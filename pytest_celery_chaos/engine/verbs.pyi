@@ -78,6 +78,7 @@ class Verbs:
         beat: str | None = None,
         data: Literal["keep", "lose", "cut", "empty"] = "keep",
         ready: bool = True,
+        may_fail: bool = False,
         name: str | None = None,
         when: When | None = None,
         for_: Duration | None = None,
@@ -746,6 +747,41 @@ class Checks:
 
         *seen*: how often the worst message was received (or started), where that is too often. Inconclusive where
         nothing was received, or a message had not been settled in the end and could still have come round.
+        """
+
+    def on_schedule(
+        self,
+        *,
+        entry: TaskLike,
+        which: Literal["early", "late"] | None = None,
+        every: Duration | None = None,
+        slack: Duration = 1.0,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Beat must publish an entry of its schedule once in each period: not sooner after the last time, and not
+        later.
+
+        The time counts from the last publish that the broker has taken, over the death of its beat. What falls
+        due while no beat lives is due when the next one ticks. Where several beats publish the same entry, each
+        publish counts.
+
+        *seen*: how many publishes came too early or too late; one that is overdue at the end of its beat is late,
+        too. Inconclusive where beat published the entry less than twice and nothing was overdue.
+        """
+
+    def remembers(
+        self,
+        *,
+        entry: TaskLike,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A beat that starts again must know how often an entry has been published by the lives before it.
+
+        What it does not know of it publishes again; where it knows of nothing, it counts a whole period from its
+        start.
+
+        *seen*: of how many publishes it did not know; less than 0 where it believed in some that never were.
+        Inconclusive where no beat started again after a publish, or where several publish the same entry.
         """
 
     def latency(

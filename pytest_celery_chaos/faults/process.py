@@ -6,7 +6,7 @@ import signal as signals
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_celery_chaos.clients.beat import Beat
-from pytest_celery_chaos.errors import UsageError, WaitExpired
+from pytest_celery_chaos.errors import StartFailed, UsageError, WaitExpired
 from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, Duration, SignalName, WorkerRef
 from pytest_celery_chaos.workers.recorded import STOP_SIGNALS, Recorded
 
@@ -111,6 +111,7 @@ def start(
     beat: BeatRef | None = None,
     data: Literal["keep", "lose", "cut", "empty"] = "keep",
     ready: bool = True,
+    may_fail: bool = False,
 ) -> None:
     """Start a process that is not running, and wait until it is ready: a beat until its first tick.
 
@@ -120,6 +121,7 @@ def start(
     :param beat: the beat, by name.
     :param data: as in ``restart``.
     :param ready: False goes on at once, for a process that cannot become ready (its broker is away).
+    :param may_fail: True goes on, too, when it has ended instead: whether it starts is what is looked at.
     :raises StartFailed: it ended, or was not ready in time.
     """
     victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
@@ -129,7 +131,11 @@ def start(
         run.environment.start_broker(str(broker))
         return
     _treat(run, victim, data)
-    run.environment.start_process(victim, ready=ready)
+    try:
+        run.environment.start_process(victim, ready=ready)
+    except StartFailed:
+        if not may_fail or victim.alive:
+            raise
 
 
 def restart(

@@ -134,8 +134,8 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "failed": "it ended in FAILURE: error (type)",
         "retried": "it ended in RETRY: error (type), countdown",
         # beat
-        "ticking": "the first tick begins: scheduler, entries (count, ago), max_interval, settings, versions",
-        "due": "an entry is due and will be published: entry, task, count (of its runs), ago (s since the last)",
+        "ticking": "the first tick begins: scheduler, dbm (of its file), entries, max_interval, settings, versions",
+        "due": "an entry is due: entry, task, every (s), count (of its runs so far), ago (s since the last one)",
         "sync": "invoke/ok/fail: the schedule is written to its file",
         # seen from outside
         "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",

@@ -61,6 +61,7 @@ def _tick(scheduler: Any, original: Method) -> Method:
 def _report(scheduler: Any) -> dict[str, Any]:
     conf = scheduler.app.conf
     return {
+        "dbm": _dbm(scheduler),
         "scheduler": f"{type(scheduler).__module__}.{type(scheduler).__qualname__}",
         "entries": {name: _entry(entry) for name, entry in scheduler.schedule.items()},
         "max_interval": scheduler.max_interval,
@@ -70,15 +71,26 @@ def _report(scheduler: Any) -> dict[str, Any]:
     }
 
 
+def _dbm(scheduler: Any) -> str | None:
+    """Which dbm keeps the schedule's file: ``gnu``, ``ndbm``, ``sqlite3``, ``dumb``."""
+    import dbm
+
+    name = getattr(scheduler, "schedule_filename", None)
+    found = dbm.whichdb(name) if name else None
+    return found.removeprefix("dbm.") if found else None
+
+
 def _holds(conf: Any, name: str, value: Any) -> bool:
     found = conf[name]
     return bool(found == value or (isinstance(value, dict) and overlay.merged(found, value) == found))
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    """What is known of an entry: how often it ran, how many seconds ago it ran last, or from when it is counted."""
+    """What is known of an entry: its period, how often it ran, and how long ago it ran last or was made (s)."""
     ago = (entry.default_now() - entry.last_run_at).total_seconds()
-    return {"task": entry.task, "count": entry.total_run_count, "ago": round(ago, 3)}
+    run_every = getattr(entry.schedule, "run_every", None)  # a crontab has none
+    every = run_every.total_seconds() if run_every is not None else None
+    return {"task": entry.task, "every": every, "count": entry.total_run_count, "ago": round(ago, 3)}
 
 
 def _apply_entry(labels: dict[str, str]) -> Callable[[Any, Method], Method]:
