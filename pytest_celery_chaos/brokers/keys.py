@@ -74,22 +74,14 @@ def snapshot(
     """
     names = list(dict.fromkeys(queues))
     tables = sorted(_text(key) for key in broker.scan_iter(match=_glob(f"{prefix}{BINDING}") + "*", count=500))
-    pipe = broker.pipeline(transaction=True)
-    asked: list[str] = []
-
-    def ask(command: str, key: str, *args: Any, **options: Any) -> None:
-        asked.append(key)
-        getattr(pipe, command)(key, *args, **options)
-
-    for name in names:
-        for key in queue_keys(name, steps, prefix=prefix, sep=sep):
-            ask("lrange", key, 0, -1)
-    ask("hgetall", f"{prefix}{UNACKED}")
-    ask("zrange", f"{prefix}{UNACKED_INDEX}", 0, -1, withscores=True)
-    ask("exists", f"{prefix}{UNACKED_MUTEX}")
-    for table in tables:
-        ask("scard", table)
-    replies, damaged = _of_their_type(asked, pipe.execute(raise_on_error=False))
+    asked: list[tuple[str, str, Any]] = [
+        *(("lrange", key, (0, -1)) for name in names for key in queue_keys(name, steps, prefix=prefix, sep=sep)),
+        ("hgetall", f"{prefix}{UNACKED}", ()),
+        ("zrange", f"{prefix}{UNACKED_INDEX}", (0, -1, False, True)),
+        ("exists", f"{prefix}{UNACKED_MUTEX}", ()),
+        *(("scard", table, ()) for table in tables),
+    ]
+    replies, damaged = _of_their_type([key for _, key, _ in asked], _at_once(broker, asked))
     answers = iter(replies)
     found = {
         # Workers take from the right end of the list, publishers put on the left.
@@ -101,6 +93,23 @@ def snapshot(
         "results": {} if backend is None else results(backend, ids, backend_prefix),
     }
     return {**found, "damaged": damaged} if damaged else found
+
+
+def _at_once(client: Redis, asked: Sequence[tuple[str, str, Any]]) -> list[Any]:
+    """The answers to commands, all of one moment; errors among them are returned."""
+    from redis import OutOfMemoryError
+
+    for transaction in (True, False):
+        pipe = client.pipeline(transaction=transaction)
+        for command, key, args in asked:
+            getattr(pipe, command)(key, *args)
+        try:
+            return list(pipe.execute(raise_on_error=False))
+        except OutOfMemoryError:
+            # A full server (before Valkey 8) lets nobody queue even a read in MULTI; one after the other it answers.
+            if not transaction:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _of_their_type(asked: Sequence[str], answers: Sequence[Any]) -> tuple[list[Any], list[str]]:

@@ -79,7 +79,7 @@ def space(client: Redis, tenants: Sequence[Tenant]) -> dict[str, Any]:
     return {
         "roles": {role: each.record() for role, each in sorted(found.items())},
         "no_ttl": {role: sorted(map(text, each.without))[:_NAMED] for role, each in found.items() if each.without},
-        "bindings": {name: sorted(_member(each) for each in members[name])[:_NAMED] for name in sorted(members)},
+        "bindings": {name: sorted(_member(each) for each in members[name] or ())[:_NAMED] for name in sorted(members)},
     }
 
 
@@ -114,11 +114,15 @@ def _without(client: Redis, keys: Sequence[bytes | str]) -> Iterator[bytes | str
 
 
 def _answers(client: Redis, command: str, keys: Sequence[bytes | str]) -> Iterator[Any]:
+    """What *command* answers for each key; None where the key is of a type that it is not for."""
     for begin in range(0, len(keys), _CHUNK):
         pipe = client.pipeline(transaction=False)
         for key in keys[begin : begin + _CHUNK]:
             pipe.execute_command(*command.split(), key)  # type: ignore[no-untyped-call, unused-ignore]
-        yield from pipe.execute()
+        for answer in pipe.execute(raise_on_error=False):
+            if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+                raise answer
+            yield None if isinstance(answer, Exception) else answer
 
 
 def _member(member: bytes | str) -> str:

@@ -236,6 +236,55 @@ class Verbs:
     ) -> None:
         """Empty a server (FLUSHALL), or one of its databases (FLUSHDB). Nothing heals it."""
 
+    def evict(
+        self,
+        *,
+        role: Literal[
+            "queue",
+            "unacked",
+            "unacked_index",
+            "unacked_mutex",
+            "binding",
+            "binding_permanent",
+            "binding_deadlines",
+            "reply",
+            "result",
+            "group",
+            "chord",
+            "statedb",
+        ] | None = None,
+        task: TaskLike | None = None,
+        queue: str | None = None,
+        exchange: str | None = None,
+        app: str | None = None,
+        keys: int | None = None,
+        broker: str = "main",
+        timeout: Duration = 20.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Let the server evict keys by its own ``maxmemory-policy``: fill its memory until the keys meant are gone.
+
+        It fills with keys of its own, in a database of its own, and takes them back at once: nothing is evicted
+        afterwards, and nothing heals what was. A server without ``maxmemory`` gets a limit for so long. What else
+        has been evicted beside is in the history.
+        """
+
+    def fill(
+        self,
+        *,
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Fill the server's memory to its limit, so that writes are answered OOM. Heals by taking the filling back.
+
+        Commands that need no memory (BRPOP, reads, PUBLISH) go on: a worker can take a message and not write down
+        that it has it. A server without ``maxmemory`` gets a limit for so long.
+        """
+
     def hold(
         self,
         *,

@@ -17,6 +17,8 @@ FAULTS = Registry(
         "expire": "pytest_celery_chaos.faults.data:expire",
         "overwrite": "pytest_celery_chaos.faults.data:overwrite",
         "flush": "pytest_celery_chaos.faults.data:flush",
+        "evict": "pytest_celery_chaos.faults.memory:evict",
+        "fill": "pytest_celery_chaos.faults.memory:fill",
         "hold": "pytest_celery_chaos.faults.protocol:hold",
     },
 )

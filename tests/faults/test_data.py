@@ -185,6 +185,7 @@ def test_a_key_of_another_type_blinds_nobody(stage: Stage, role: str) -> None:
     overwritten = stage.told("overwrite")["keys"]
     assert all(stage.outside().type(key) == b"string" for key in overwritten)
     assert set(stage.run.look()["damaged"]) == set(overwritten)
+    assert stage.run.measure("damaged").attrs["spaces"]
     stage.chaos.heal()
     assert "damaged" not in stage.run.look()
 
