@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.brokers.keyspace import Keyspace
@@ -15,6 +15,8 @@ from pytest_celery_chaos.engine.environment import Environment
 from pytest_celery_chaos.engine.eyes import Eyes
 from pytest_celery_chaos.engine.folder import RunFolder
 from pytest_celery_chaos.engine.gate import Armed, Gate
+from pytest_celery_chaos.engine.in_force import Heal as Heal
+from pytest_celery_chaos.engine.in_force import InForce
 from pytest_celery_chaos.engine.labels import Labels
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.pattern import describe, pattern_of
@@ -30,17 +32,8 @@ from pytest_celery_chaos.workloads import PUBLISHING, WORKLOADS
 if TYPE_CHECKING:
     from redis import Redis
 
-Heal = Callable[[], None]
 #: Seconds that a process is held at a moment before it goes on by itself, unless the moment says otherwise.
 HOLD_DEADLINE = 30.0
-
-
-@dataclass
-class _Broken:
-    """A fault that is in force, and how it heals."""
-
-    step: Step
-    heal: Heal | None
 
 
 class Run:
@@ -72,10 +65,8 @@ class Run:
             self.declare(entry, task, 0)
         #: By label, what `get` waits for: the id of a group or None, and the ids of its members or of the last task.
         self.awaited: dict[str, dict[str, Any]] = {}
-        self._broken: list[_Broken] = []
-        self._passing: list[Step] = []  # faults that heal by themselves
+        self.in_force = InForce(self.live)
         self._armed: list[tuple[Armed, Step]] = []
-        self._timers: list[threading.Timer] = []
         self._current = threading.local()
         self._done: dict[str, float] = {}
         #: Set when the steps are over: a beat that a fault has ended is not started again any more.
@@ -239,8 +230,7 @@ class Run:
         :raises ChaosError: the step failed; a failure of an armed step is in the history, which judges it.
         """
         self.doing(f"step {step.index}: {step.verb}" + (f" {step.name}" if step.name else ""))
-        if step.heal_after is not None:
-            self._passing.append(step)
+        self.in_force.expect(step)
         if step.when is None:
             return self._carry_out(step, None)
         if step.when.delay is not None:
@@ -250,40 +240,8 @@ class Run:
         return None
 
     def heal(self, name: str | None = None) -> None:
-        """Heal the fault of the step *name*, or all faults, the newest first.
-
-        :raises UsageError: no fault of that name is in force.
-        """
-        chosen = [broken for broken in self._broken if name is None or broken.step.name == name]
-        if name is not None and not chosen:
-            raise UsageError(f"no fault called {name!r} is in force", hint="`heal: all` heals whatever there is")
-        failed: ChaosError | None = None
-        for broken in reversed(chosen):
-            try:
-                self._heal(broken)
-            except ChaosError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-
-    def wait_healed(self, name: str | None, timeout: float) -> None:
-        """Wait until the fault of the step *name*, or every fault, has healed that heals by itself.
-
-        :param timeout: seconds.
-        :raises WaitExpired: it has not by then.
-        """
-        from pytest_celery_chaos.system.wait import until
-
-        def unhealed() -> bool:
-            done = {event.attrs.get("index") for event in self.live.of("heal") if event.phase != "invoke"}
-            begun = {event.attrs.get("index") for event in self.live.of("fault")}
-            # By its name a fault is awaited also before it has struck.
-            wanted = {
-                step.index for step in self._passing if step.name == name or (name is None and step.index in begun)
-            }
-            return not wanted <= done
-
-        until(lambda: not unhealed(), what=f"{name or 'every fault'} to heal", timeout=timeout)
+        """Heal the fault of the step *name*, or all faults, the newest first (see :meth:`InForce.heal`)."""
+        self.in_force.heal(name)
 
     def unreached(self) -> Sequence[Step]:
         """Steps whose moment has not come; each is made an event."""
@@ -293,14 +251,9 @@ class Run:
             self.live.emit("missed", moment=describe(step.when), verb=step.verb, index=step.index, place=step.place)
         return missing
 
-    def timers_running(self) -> bool:
-        """Whether a step after a duration, or a heal after its ``for``, is still to come."""
-        return any(timer.is_alive() for timer in self._timers)
-
     def release_all(self) -> None:
         """No more moments, no more timers: whoever is held goes on."""
-        for timer in self._timers:
-            timer.cancel()
+        self.in_force.cancel_timers()
         self.gate.close()
 
     def _arm(self, step: Step, moment: Moment) -> None:
@@ -317,7 +270,7 @@ class Run:
             if moment.since not in self._done:
                 raise UsageError(f"the step {moment.since!r} has not happened yet", where=step.place)
             delay = max(0.0, self._done[moment.since] + delay - _now())
-        self._timer(delay, lambda: self._react(replace(step, when=None), None))
+        self.in_force.later(delay, lambda: self._react(replace(step, when=None), None))
 
     def _react(self, step: Step, armed: Armed | None) -> None:
         try:
@@ -347,40 +300,8 @@ class Run:
             self._done[step.name] = _now()
         if step.family == "workload":
             return outcome
-        broken = _Broken(step, outcome)
-        self._broken.append(broken)
-        if step.heal_after is not None:
-            self._timer(step.heal_after, lambda: self._heal_by_time(broken))
+        self.in_force.add(step, outcome)
         return None
-
-    def _heal_by_time(self, broken: _Broken) -> None:
-        try:
-            self._heal(broken)
-        except ChaosError as error:
-            self.live.emit("error", error=str(error), where=broken.step.place)
-
-    def _heal(self, broken: _Broken) -> None:
-        if broken not in self._broken:
-            return
-        self._broken.remove(broken)
-        if broken.heal is None:
-            return
-        what: dict[str, Any] = {"verb": broken.step.verb, "name": broken.step.name, "index": broken.step.index}
-        self.live.emit("heal", "invoke", **what)
-        try:
-            broken.heal()
-        except Exception as error:
-            self.live.emit("heal", "fail", error=str(error), **what)
-            if isinstance(error, ChaosError):
-                raise
-            raise UsageError(f"heal {broken.step.verb}: {type(error).__name__}: {error}") from error
-        self.live.emit("heal", "ok", **what)
-
-    def _timer(self, delay: float, action: Callable[[], None]) -> None:
-        timer = threading.Timer(delay, action)
-        timer.daemon = True
-        self._timers.append(timer)
-        timer.start()
 
 
 def _now() -> float:

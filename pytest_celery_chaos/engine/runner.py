@@ -113,7 +113,7 @@ def _await_moments(run: Run) -> None:
 
     def reached_or_hopeless() -> bool:
         nonlocal position
-        if run.timers_running():
+        if run.in_force.timers_running():
             return False
         if not run.gate.unreached():
             return True

@@ -252,7 +252,8 @@ class Verbs:
             "group",
             "chord",
             "statedb",
-        ] | None = None,
+        ]
+        | None = None,
         task: TaskLike | None = None,
         queue: str | None = None,
         exchange: str | None = None,

@@ -41,7 +41,7 @@ def wait(
         run.let_pass(after)
         return
     if healed is not None:
-        run.wait_healed(None if healed == "all" else healed, timeout)
+        run.in_force.wait_healed(None if healed == "all" else healed, timeout)
         return
     process = {"worker": worker, "client": client, "beat": beat}
     run.wait_for(at=at, before=before, after=after, task=task, **process, nth=nth, timeout=timeout)
