@@ -28,11 +28,12 @@ class _Span:
 def latency(
     history: History,
     *,
-    of: Literal["publish", "queueing", "execution", "completion", "redelivery", "recovery"],
+    of: Literal["publish", "queueing", "execution", "completion", "redelivery", "recovery", "soft_shutdown"],
     task: TaskRef | None = None,
     max: Duration | None = None,
     p99: Duration | None = None,
     p50: Duration | None = None,
+    min: Duration | None = None,
 ) -> Finding:
     """How long something took: median, 99th percentile and maximum, as figures; with bounds, held against them.
 
@@ -41,17 +42,20 @@ def latency(
     - ``execution``: the task's body; one that its process did not survive does not count;
     - ``completion``: from the acknowledged publish until the task has ended;
     - ``redelivery``: from a receipt to the next receipt of the same message, where there was one;
-    - ``recovery``: from the loss of a worker's connection until it waits for messages again.
+    - ``recovery``: from the loss of a worker's connection until it waits for messages again;
+    - ``soft_shutdown``: what a worker that was told to go leaves to its running tasks.
 
     What was still open when the run was over counts with the time that it had taken by then.
 
-    *seen*: the maximum, in seconds. Inconclusive where nothing of the kind happened.
+    *seen*: the maximum, in seconds; the minimum where that is too small. Inconclusive where nothing of the kind
+    happened.
 
     :param of: what is measured.
-    :param task: only these tasks; not for ``recovery``.
+    :param task: only these tasks; not for ``recovery`` and ``soft_shutdown``.
     :param max: seconds that none may take longer.
     :param p99: seconds that 99 of 100 may not take longer.
     :param p50: seconds that half of them may not take longer.
+    :param min: seconds that each must take at least.
     """
     spans = sorted(_SPANS[of](history, task), key=lambda span: span.seconds)
     if not spans:
@@ -70,6 +74,10 @@ def latency(
         why += f"; {name} was to be {bounds[name]:g} s at most: {view.told(history, span.begin)}"
         why += f" of {span.begin.task}" if span.begin.task else ""
         return Finding("violated", why, seen, evidence)
+    if min is not None and spans[0].seconds < min:
+        why += f"; each was to take {min:g} s at least, one took {spans[0].seconds:.3f} s"
+        evidence = tuple(e for e in (spans[0].begin, spans[0].end) if e is not None)
+        return Finding("violated", why, round(spans[0].seconds, 6), evidence)
     return Finding("holds", why, seen)
 
 
@@ -137,6 +145,12 @@ def _recoveries(history: History, task: str | None) -> Iterator[_Span]:
             yield _span(history, lost, back)
 
 
+def _soft_shutdowns(history: History, task: str | None) -> Iterator[_Span]:
+    for begun in history.of("soft_wait", "invoke"):
+        ends = (e for e in history.of("soft_wait", "ok", source=begun.source) if e.t >= begun.t and e.pid == begun.pid)
+        yield _span(history, begun, next(ends, None))
+
+
 _SPANS = {
     "publish": _publishes,
     "queueing": _since_publish(lambda event: event.kind == "popped"),
@@ -144,4 +158,5 @@ _SPANS = {
     "completion": _since_publish(lambda event: event.kind in _ENDS),
     "redelivery": _redeliveries,
     "recovery": _recoveries,
+    "soft_shutdown": _soft_shutdowns,
 }

@@ -57,24 +57,25 @@ def prefetch_limit(history: History, *, worker: WorkerRef | None = None) -> Find
     Celery lowers it for the time after a reconnect while tasks still run, and raises it for each message with an
     ETA; both are to be undone.
 
-    *seen*: the limit of the first worker where it is another. Inconclusive where no living worker's was ever changed.
+    *seen*: the limit of the first worker where it is another. Inconclusive where no worker that lives set any.
 
     :param worker: only this worker.
     """
     told = []
     for life in _lives(history, worker):
         changes = [e for e in history.of("prefetch", source=life.ready.source) if e.pid == life.ready.pid]
-        values = {e.attrs.get("count") for e in changes}
         gone = view.gone_after(history, life.ready.source, life.ready.t)
-        if len(values) < 2 or (gone is not None and not view.at_the_end(history, gone)):
+        if not changes or (gone is not None and not view.at_the_end(history, gone)):
             continue
         last = changes[-1]
         if last.attrs.get("count") != life.limit:
             why = f"{last.source} may hold {last.attrs.get('count')} messages since {view.at(history, last)}, "
             return Finding("violated", f"{why}not {life.limit}", last.attrs.get("count"), tuple(changes[-6:]))
-        told.append(f"{last.source} {life.limit} again since {view.at(history, last)}")
+        values = {e.attrs.get("count") for e in changes}
+        how = f"again since {view.at(history, last)}" if len(values) > 1 else f"all the time, set {len(changes)} times"
+        told.append(f"{last.source} {life.limit} {how}")
     if not told:
-        return view.inconclusive("no living worker's prefetch limit was ever changed")
+        return view.inconclusive("no worker that lived on set a prefetch limit")
     return Finding("holds", "; ".join(told), 0)
 
 

@@ -11,7 +11,20 @@ from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.workloads import WORKLOADS
 
 #: The tasks of the application `builtin`.
-BUILTIN_TASKS = ("add", "blob", "collect", "count", "echo", "fail", "flaky", "kill_worker", "once", "retry", "sleep")
+BUILTIN_TASKS = (
+    "add",
+    "blob",
+    "collect",
+    "count",
+    "echo",
+    "fail",
+    "flaky",
+    "kill_worker",
+    "once",
+    "reject",
+    "retry",
+    "sleep",
+)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ def test_a_publish_that_blocks_counts() -> None:
     assert latency(story.history(), of="publish", max=2).outcome == "violated"
 
 
+def test_what_is_too_short_is_told() -> None:
+    story = Story().worker("a").event("worker:a", "soft_wait", "invoke").at(2)
+    history = story.event("worker:a", "soft_wait", "ok").ends().history()
+    assert latency(history, of="soft_shutdown", min=1.5, max=2.5).outcome == "holds"
+    finding = latency(history, of="soft_shutdown", min=3)
+    assert finding.outcome == "violated"
+    assert finding.seen == pytest.approx(2, abs=0.1)
+
+
 @pytest.mark.parametrize("of", ["publish", "queueing", "execution", "completion", "redelivery", "recovery"])
 def test_where_nothing_happened_there_is_nothing_to_measure(of: str) -> None:
     assert latency(Story().worker("a").ends().history(), of=of).outcome == "inconclusive"  # type: ignore[arg-type]

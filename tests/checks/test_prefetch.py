@@ -72,7 +72,8 @@ def test_a_limit_that_is_not(counts: tuple[int, ...]) -> None:
     assert "not 4" in finding.why
 
 
-def test_a_limit_that_never_changed_proves_nothing() -> None:
-    assert prefetch_limit(limits(4).ends().history()).outcome == "inconclusive"
+def test_a_limit_that_nobody_set_proves_nothing() -> None:
+    assert prefetch_limit(limits(4, 4).ends().history()).outcome == "holds"
+    assert prefetch_limit(limits().ends().history()).outcome == "inconclusive"
     assert prefetch_limit(limits(4, 1).kill("a").ends().history()).outcome == "inconclusive"
     assert prefetch_limit(limits(4, 1).ends().dies("a").history()).outcome == "violated"

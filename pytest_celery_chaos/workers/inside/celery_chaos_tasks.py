@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Reject
 
 app = Celery("celery_chaos_tasks", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/1")
 
@@ -52,6 +53,17 @@ def count(self: Any) -> None:
 def fail(message: str = "told to fail") -> None:
     """Raise RuntimeError."""
     raise RuntimeError(message)
+
+
+@app.task(name="reject", bind=True, acks_late=True)
+def reject(self: Any, requeue: bool = True, times: int | None = None) -> bool:
+    """Reject the message, with requeue or for good; with *times* 1 a redelivered one is let pass.
+
+    Late acknowledged, since only what has not been acknowledged can be rejected.
+    """
+    if times is not None and self.request.delivery_info.get("redelivered"):
+        return True
+    raise Reject("told to reject", requeue=requeue)
 
 
 @app.task(name="retry", bind=True)
