@@ -8,7 +8,7 @@ import secrets
 import shutil
 import signal as signals
 import socket as sockets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: Seconds between two PINGs. A server needs 2 ms to its first PONG, so that asking seldom would cost as much again.
 _EVERY = 0.0002
 _LOG_LINES = 15
+#: Seconds that a server which loads data may take to answer: it looks for clients now and then.
+_LOADING = 10.0
 
 #: The harness's own user (ACL): its connections go on whatever a fault does to the password and the rights of others.
 OWN_USER = "celery-chaos"
@@ -119,10 +121,12 @@ class LocalServer:
         }
         return Redis(db=db, **{**address, **chosen, **options})
 
-    def start(self, timeout: float = 30.0) -> None:
+    def start(self, timeout: float = 30.0, *, arguments: Sequence[str] = (), answers: str = "+PONG") -> None:
         """Start it and return once it has loaded its data and answers PING.
 
         :param timeout: seconds.
+        :param arguments: of its command line, for this start alone.
+        :param answers: how the answer to PING begins that is waited for; ``-LOADING`` does not wait for its data.
         :raises StartFailed: it ended before (the port is taken, an option is wrong); with the end of its log.
         :raises WaitExpired: it is there and does not answer.
         :raises UsageError: it is running already.
@@ -134,7 +138,7 @@ class LocalServer:
         begin = self.log.stat().st_size if self.log.exists() else 0
         child = self.child = self._keeper.spawn(
             f"broker:{self.name}",
-            [str(self.binary.path), str(self._config_file())],
+            [str(self.binary.path), str(self._config_file()), *arguments],
             env=os.environ,
             cwd=self.data,
             log=self.log,
@@ -151,8 +155,8 @@ class LocalServer:
                     where=f"broker {self.name}",
                     hint="correct the broker's options, or free what the log names",
                 )
-            said = self.ping()
-            return True if said == "+PONG" else None
+            said = self.ping(1.0 if answers == "+PONG" else _LOADING)
+            return True if said.startswith((answers, "+PONG")) else None
 
         try:
             wait.until(

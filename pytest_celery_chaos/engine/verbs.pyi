@@ -286,6 +286,101 @@ class Verbs:
         that it has it. A server without ``maxmemory`` gets a limit for so long.
         """
 
+    def client_kill(
+        self,
+        *,
+        worker: str | None = None,
+        client: str | None = None,
+        beat: str | None = None,
+        type: Literal["normal", "pubsub"] | None = None,
+        blocked: bool = False,
+        db: int | None = None,
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Have the server close connections (CLIENT KILL): of everybody, or of one process; all at one moment.
+
+        The harness's own stay. Nothing heals it: whose connection it was connects again, or does not.
+        """
+
+    def client_pause(
+        self,
+        *,
+        mode: Literal["all", "write"] = "all",
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Let the server answer nobody any more, or execute no writes (CLIENT PAUSE). Heals with CLIENT UNPAUSE.
+
+        Connections stay and new ones are accepted, commands wait: to a client it is a server that is silent.
+        """
+
+    def readonly(
+        self,
+        *,
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Make the server a replica of nobody (REPLICAOF), as a failover does: it refuses writes. Heals with NO ONE.
+
+        Whoever waits in BRPOP is answered UNBLOCKED, whoever writes READONLY. Reads are answered.
+        """
+
+    def misconf(
+        self,
+        *,
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Let the server fail to save its snapshot (BGSAVE), so that it refuses writes (MISCONF). Heals by a good
+        one.
+
+        As on a disk that is full or not writable, with ``stop-writes-on-bgsave-error`` as it is by default. A
+        server without save points gets one for so long, since it would not mind.
+        """
+
+    def loading(
+        self,
+        *,
+        broker: str = "main",
+        lasts: Duration = 10.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Restart the server with so much data that it answers LOADING for a while. Heals by letting it load at
+        once.
+
+        It is stopped in good order (SIGTERM) and loses nothing. What it loads beside the data of applications is
+        the harness's, and taken away when it is healed. Redis 6.2 lets nobody hasten it: there a heal waits for
+        its end.
+        """
+
+    def credentials(
+        self,
+        *,
+        password: bool = False,
+        rules: list[str] | None = None,
+        client_kill: bool = False,
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Change the applications' password, or what they may do (ACL SETUSER), while they are connected.
+
+        Connections that have authenticated before stay, and feel narrower rules at once; who connects anew needs
+        the new password. Heals by giving the user back what it had. The harness has a user of its own.
+        """
+
     def hold(
         self,
         *,

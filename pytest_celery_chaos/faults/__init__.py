@@ -19,6 +19,12 @@ FAULTS = Registry(
         "flush": "pytest_celery_chaos.faults.data:flush",
         "evict": "pytest_celery_chaos.faults.memory:evict",
         "fill": "pytest_celery_chaos.faults.memory:fill",
+        "client_kill": "pytest_celery_chaos.faults.connection:client_kill",
+        "client_pause": "pytest_celery_chaos.faults.connection:client_pause",
+        "readonly": "pytest_celery_chaos.faults.states:readonly",
+        "misconf": "pytest_celery_chaos.faults.states:misconf",
+        "loading": "pytest_celery_chaos.faults.states:loading",
+        "credentials": "pytest_celery_chaos.faults.credentials:credentials",
         "hold": "pytest_celery_chaos.faults.protocol:hold",
     },
 )
