@@ -43,6 +43,10 @@ class InForce:
         if step.heal_after is not None:
             self.later(step.heal_after, lambda: self._heal_by_time(broken))
 
+    def has(self, name: str) -> bool:
+        """Whether a fault of the step *name* is in force."""
+        return any(broken.step.name == name for broken in self._broken)
+
     def heal(self, name: str | None = None) -> None:
         """Heal the fault of the step *name*, or all faults, the newest first.
 

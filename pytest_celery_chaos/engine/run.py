@@ -241,6 +241,9 @@ class Run:
 
     def heal(self, name: str | None = None) -> None:
         """Heal the fault of the step *name*, or all faults, the newest first (see :meth:`InForce.heal`)."""
+        if name is not None and not self.in_force.has(name):
+            # Its process may have reached the moment, and the step that applies the fault be still at it.
+            self.gate.settle(HOLD_DEADLINE)
         self.in_force.heal(name)
 
     def unreached(self) -> Sequence[Step]:

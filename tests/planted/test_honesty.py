@@ -3,12 +3,14 @@ ready, a system that never falls quiet, settings that have no effect."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from pytest_celery_chaos.engine import ready
 from pytest_celery_chaos.engine.plan import Expectation, Hazard, Moment, Plan
+from pytest_celery_chaos.engine.run import Run
 
 from .plans import Outcome, plan, step, worker
 
@@ -115,3 +117,17 @@ def test_a_hold_that_nobody_heals_ends_with_the_steps(carry_out: CarryOut) -> No
     assert looked.t < released.t
     assert len(looked.attrs["unacked"]) == 1
     assert released.attrs["held"] < 10e9, "not until its deadline of 30 s"
+
+
+def test_a_fault_is_healed_that_is_still_being_applied(carry_out: CarryOut, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_holding = Run.keep_holding
+
+    def slowly(self: Run) -> Callable[[], None]:
+        threading.Event().wait(0.5)
+        return keep_holding(self)
+
+    monkeypatch.setattr(Run, "keep_holding", slowly)
+    hold = step("hold", name="held", when=Moment(before="run", task="job"))
+    steps = [hold, JOB, step("wait", at="held", task="job"), step("heal", what="held")]
+    outcome = carry_out(plan("still being applied", [worker()], steps, Expectation("completed", {"task": "job"})))
+    assert outcome.verdict.value == "holds", outcome.story()
