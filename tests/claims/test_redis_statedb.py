@@ -152,6 +152,21 @@ def test_a_failed_read_and_a_failed_write_are_not_tried_again(refusing: tuple[in
     assert (reads, len(came) - reads) == (1, 1)
 
 
+def test_a_damaged_clock_ends_the_worker_and_damaged_ids_do_not() -> None:
+    """F6: failures are handled gracefully. The error of a clock that is no number is not caught."""
+    from celery.utils.collections import LimitedSet
+    from kombu.clocks import LamportClock
+
+    store = Store()
+    store.kept = {"celery:worker:state:web@pod:zrevoked": b"damaged"}
+    loader = persistent(LimitedSet(), store)
+    loader.clock = LamportClock()
+    loader.merge()
+    store.kept["celery:worker:state:web@pod:clock"] = b"damaged"
+    with pytest.raises(ValueError, match="damaged"):
+        loader.merge()
+
+
 def test_a_password_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """H7: logs carry no secrets. The package logs the address of its server as it is."""
     from celery.utils.collections import LimitedSet
