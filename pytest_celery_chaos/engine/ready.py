@@ -68,9 +68,9 @@ class Readiness:
         living = [worker for worker in workers if worker.alive]
         pending = self._pending()
         addresses = {worker.name: self._consumers(worker) for worker in living}
-        # Over a unix socket connections have no address to tell them apart: they are counted.
+        # Over a unix socket connections have no address to tell them apart (`/path:0`, Valkey 9 `[/path:0]:0`).
         unnamed = [name for name, each in addresses.items() if None in each]
-        if sum(address.startswith("/") for address in pending) >= len(unnamed):
+        if sum(address.startswith(("/", "[/")) for address in pending) >= len(unnamed):
             unnamed = []
         return [name for name, each in addresses.items() if name in unnamed or not each & {None, *pending}]
 

@@ -163,7 +163,9 @@ def _holds(consumer: Any, name: str, value: Any) -> bool:
     if name == "result_backend":
         if not value or str(value).startswith("disabled"):
             return type(app.backend).__name__ == "DisabledBackend"
-        return str(_backend(app)).rstrip("/") == str(value).rstrip("/")
+        # Of a unix socket's `redis+socket://` Celery gives its backend the second half.
+        mine, asked_for = (str(each).removeprefix("redis+").rstrip("/") for each in (_backend(app), value))
+        return mine == asked_for
     worker = consumer.controller
     if name in _WORKER and hasattr(worker, _WORKER[name]):
         return bool(getattr(worker, _WORKER[name]) == value)
