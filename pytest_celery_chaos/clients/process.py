@@ -91,6 +91,12 @@ class Orders:
         replies = self.app.control.broadcast(command, arguments=args, destination=nodes, **more)
         return {"replies": {node: reply for each in replies or () for node, reply in each.items()}}
 
+    def age_revoked(self, data: str, by: float) -> dict[str, Any]:
+        """Make the revoked ids of a statedb in Redis older."""
+        from pytest_celery_chaos.clients.ageing import aged
+
+        return aged(data, by)
+
     def get(self, group: str | None, ids: list[str], timeout: float, threads: int, returned: bool) -> dict[str, Any]:
         """Wait for results as users do; what was raised is an outcome, not an error."""
         return {

@@ -381,6 +381,36 @@ class Verbs:
         the new password. Heals by giving the user back what it had. The harness has a user of its own.
         """
 
+    def age(
+        self,
+        *,
+        by: Duration,
+        role: Literal[
+            "unacked_index",
+            "unacked_mutex",
+            "result",
+            "group",
+            "chord",
+            "reply",
+            "statedb",
+        ] = "unacked_index",
+        task: TaskLike | None = None,
+        worker: str | None = None,
+        app: str | None = None,
+        part: Literal["j", "t", "s", "d", "c"] | None = None,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Make something older that Celery keeps in Redis, so that an hour passes without waiting. Nothing heals it.
+
+        A message's age is its score in ``unacked_index``: once that is older than the visibility timeout, the
+        next sweep of any worker delivers the message again. The mutex of a sweep, results, groups, chords and
+        replies have an expiry, of which the time is taken off; what has none left expires now. Revoked ids that a
+        worker keeps in Redis (``statedb: redis``) have the time of their revoke in them; a worker reads them when
+        it starts.
+        """
+
     def hold(
         self,
         *,

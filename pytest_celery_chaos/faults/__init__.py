@@ -25,6 +25,7 @@ FAULTS = Registry(
         "misconf": "pytest_celery_chaos.faults.states:misconf",
         "loading": "pytest_celery_chaos.faults.states:loading",
         "credentials": "pytest_celery_chaos.faults.credentials:credentials",
+        "age": "pytest_celery_chaos.faults.age:age",
         "hold": "pytest_celery_chaos.faults.protocol:hold",
     },
 )
