@@ -26,6 +26,7 @@ def connections(
     max: int | None = None,
     more: int | None = None,
     since: StepRef | None = None,
+    at: StepRef | None = None,
 ) -> Finding:
     """A process must not keep opening connections: in the end it may have a few more than at the start.
 
@@ -41,16 +42,19 @@ def connections(
     :param max: so many at most.
     :param more: so many more than before at most; by default 10 (pools fill with their first use), or any with *max*.
     :param since: the name of a ``snapshot`` step to compare with; by default the start of the run.
+    :param at: the name of a ``snapshot`` step to count at; by default the end of the run.
     """
-    first = since or "start"
-    before, after = look_called(history, first), look_called(history, "end")
+    first, last = since or "start", at or "end"
+    before, after = look_called(history, first), look_called(history, last)
     if before is None or after is None:
-        return no_look(history, "end" if before else first)
+        return no_look(history, last if before else first)
     wanted = {f"worker:{worker}"} if worker else set()
     wanted |= {f"client:{client}"} if client else set()
     had, has = _by_process(before, wanted, to), _by_process(after, wanted, to)
     if not has:
-        return view.inconclusive(f"{' and '.join(sorted(wanted)) or 'nobody'} had a connection in the end")
+        return view.inconclusive(
+            f"{' and '.join(sorted(wanted)) or 'nobody'} had a connection at {view.at(history, after)}"
+        )
     told = ", ".join(f"{process} {count} (before {had[process]})" for process, count in sorted(has.items()))
     told += f" between {view.at(history, before)} and {view.at(history, after)}"
     most = sorted(has.values())[-1]

@@ -1160,6 +1160,7 @@ class Checks:
         max: int | None = None,
         more: int | None = None,
         since: str | None = None,
+        at: str | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
         """A process must not keep opening connections: in the end it may have a few more than at the start.

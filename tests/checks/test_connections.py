@@ -63,6 +63,7 @@ def test_a_snapshot_may_be_what_it_is_compared_with() -> None:
     story.stores("end", clients={"worker:a": 21}).ends()
     assert connections(story.history(), since="warm", more=1).outcome == "holds"
     assert connections(story.history()).outcome == "violated"
+    assert connections(story.history(), at="warm", more=18).outcome == "violated"
 
 
 def test_what_shows_nothing_is_inconclusive() -> None:
