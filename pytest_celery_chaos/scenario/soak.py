@@ -80,6 +80,18 @@ STRIKES: Final[Mapping[str, Strike]] = {
     "pause-broker": Strike(
         lambda _, worker: {"pause": {"broker": "main"}}, pools=(), lasts=(0.2, 1.0), about="SIGSTOP to the broker"
     ),
+    "client-pause": Strike(
+        lambda random, _: {"client_pause": {"mode": random.choice(("all", "write"))}},
+        pools=(),
+        lasts=(0.2, 1.0),
+        about="CLIENT PAUSE for all commands, or for writes",
+    ),
+    "client-kill": Strike(
+        lambda random, _: {"client_kill": {"type": random.choice(("normal", "pubsub"))}},
+        pools=(),
+        lasts=(0.0, 0.0),
+        about="CLIENT KILL of every connection of a kind, the clients' among them",
+    ),
     "restart-broker": Strike(
         lambda _, worker: {"restart": {"broker": "main", "how": "kill"}},
         pools=(),

@@ -30,7 +30,8 @@ def check_targets(steps: Sequence[StepEntry], said: Format, decoder: Decoder) ->
         step, verb = entry.step, decoder.vocabulary.verb(entry.step.verb)
         if step.family != "fault" or verb is None:
             continue
-        if set(_VICTIMS) <= fields.of_verb(verb).items.keys():
+        # Where the broker has a default, the others narrow down what is done to it.
+        if set(_VICTIMS) <= fields.of_verb(verb).items.keys() and verb.parameters["broker"].default is None:
             _check_victim(entry, decoder)
         if step.verb == "hold" and step.when is None:
             decoder.problems.add(entry.place, "hold without a moment", "add when: {before: POINT}")
