@@ -17,7 +17,7 @@ def test_the_same_seed_gives_the_same_file_and_another_one_another() -> None:
     assert soak(Soak(7)) != soak(Soak(8))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("strikes", [(), *((name,) for name in STRIKES)], ids=lambda names: "-".join(names) or "all")
 def test_every_schedule_can_be_carried_out(seed: int, strikes: tuple[str, ...], tmp_path: Path) -> None:
     asked = Soak(seed, tasks=1001, faults=25, strikes=strikes)
