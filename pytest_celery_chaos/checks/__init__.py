@@ -12,6 +12,7 @@ CHECKS = Registry(
         "completed": "pytest_celery_chaos.checks.completed:completed",
         "result_state": "pytest_celery_chaos.checks.completed:result_state",
         "executions": "pytest_celery_chaos.checks.executions:executions",
+        "published": "pytest_celery_chaos.checks.published:published",
         "overlap": "pytest_celery_chaos.checks.executions:overlap",
         "redelivered": "pytest_celery_chaos.checks.redelivery:redelivered",
         "requeued": "pytest_celery_chaos.checks.shutdown:requeued",

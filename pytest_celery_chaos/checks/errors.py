@@ -12,8 +12,8 @@ from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
 from pytest_celery_chaos.values import Duration, TaskRef
 
-Kind: TypeAlias = Literal["publish", "get", "control"]
-_CALLS: tuple[Kind, ...] = ("publish", "get", "control")
+Kind: TypeAlias = Literal["publish", "get", "joined", "control"]
+_CALLS: tuple[Kind, ...] = ("publish", "get", "joined", "control")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def raises(
 
     *seen*: how many did otherwise. Inconclusive where no client made such a call.
 
-    :param call: ``publish`` (apply_async), ``get`` (of a result) or ``control`` (a remote-control command); None: all.
+    :param call: ``publish`` (apply_async), ``get`` (of a result), ``joined`` (``get`` of a group) or ``control`` (a
+        remote-control command); None: all.
     :param task: only calls for these tasks.
     :param error: the exception's type, ``OperationalError``; None: any.
     :param within: seconds from the call.
@@ -73,7 +74,8 @@ def returns(
 
     *seen*: how many did otherwise. Inconclusive where no client made such a call.
 
-    :param call: ``publish`` (apply_async), ``get`` (of a result) or ``control`` (a remote-control command); None: all.
+    :param call: ``publish`` (apply_async), ``get`` (of a result), ``joined`` (``get`` of a group) or ``control`` (a
+        remote-control command); None: all.
     :param task: only calls for these tasks.
     :param within: seconds from the call.
     """

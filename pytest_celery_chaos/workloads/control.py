@@ -45,6 +45,6 @@ def control(
     nodes = [worker.hostname for worker in asked] if workers else None
     order = {"command": command, "args": args or {}, "nodes": nodes, "limit": limit, "timeout": timeout}
     try:
-        return asker.order("control", order, timeout=timeout + _PATIENCE)["replies"]
+        return asker.order("control", order, timeout=timeout + _PATIENCE).get("replies", {})
     except WaitExpired:
         return {}

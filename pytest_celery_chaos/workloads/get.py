@@ -44,8 +44,8 @@ def get(
         raise UsageError(f"nothing called {task!r} has been published yet", where=run.step.place)
     order = {**(awaited or {"group": None, "ids": ids}), "timeout": timeout, "threads": threads, "returned": returned}
     try:
-        outcomes = run.client_of(client).order("get", order, timeout=timeout + _PATIENCE)["outcomes"]
+        outcomes = run.client_of(client).order("get", order, timeout=timeout + _PATIENCE).get("outcomes")
     except WaitExpired:
         return None
-    values = outcomes[0].get("values")
+    values = outcomes[0].get("values") if outcomes else None
     return values[0] if values and len(values) == 1 else values
