@@ -701,6 +701,25 @@ class Checks:
         alone, a history without any start is inconclusive: it shows no more than that nothing ran.
         """
 
+    def published(
+        self,
+        *,
+        task: TaskLike,
+        max: int | None = None,
+        min: int | None = None,
+        exactly: int | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Each of these tasks must be published so many times; exactly once where nothing is said.
+
+        A publish counts that the broker has answered, or whose message arrived though nobody saw the answer. A
+        retry of Celery's, which publishes its own id again, does not.
+
+        *seen*: the largest number of publishes of one task where that is too many, else the smallest.
+        Inconclusive where nobody so much as tried, or nobody looked at the keys after a publish of which nobody
+        knows.
+        """
+
     def overlap(
         self,
         *,
@@ -988,7 +1007,7 @@ class Checks:
     def raises(
         self,
         *,
-        call: Literal["publish", "get", "control"] | None = None,
+        call: Literal["publish", "get", "joined", "control"] | None = None,
         task: TaskLike | None = None,
         error: str | None = None,
         within: Duration | None = None,
@@ -1002,7 +1021,7 @@ class Checks:
     def returns(
         self,
         *,
-        call: Literal["publish", "get", "control"] | None = None,
+        call: Literal["publish", "get", "joined", "control"] | None = None,
         task: TaskLike | None = None,
         within: Duration | None = None,
         hazard: Mapping[str, Any] | None = None,
