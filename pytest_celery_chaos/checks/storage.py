@@ -16,6 +16,11 @@ from pytest_celery_chaos.values import StepRef
 
 #: Keys that Celery and kombu give an expiry to, as far as they are not told otherwise (`result_expires: null`).
 _EXPIRING = ("result", "group", "chord", "reply")
+#: Keys that are there for good reason as long as the application is: results are kept, messages wait (`clean_end` and
+#: `lost` judge them), and each exchange is declared once (`bindings`).
+_STAYING = frozenset(
+    {"result", "queue", "unacked", "unacked_index", "binding", "binding_permanent", "binding_deadlines"}
+)
 #: Exchanges of remote control and of events: their queues come and go with each worker and each question.
 _PASSING = frozenset({"celery.pidbox", "reply.celery.pidbox", "celeryev"})
 
@@ -75,7 +80,10 @@ def stored(
 
 
 def leaked_keys(history: History, *, max: int = 0, since: StepRef | None = None) -> Finding:
-    """No key that never expires may be left that was not there before: results are meant to stay, and do not count.
+    """No key that never expires may be left that was not there before.
+
+    Results are meant to stay, messages and bindings are judged by ``lost``, ``clean_end`` and ``bindings``: they do not
+    count. What is left are replies that nobody read, parts of chords, and keys that nobody knows.
 
     *seen*: how many more there are. Inconclusive where nobody looked at the start or at the end.
 
@@ -91,7 +99,7 @@ def leaked_keys(history: History, *, max: int = 0, since: StepRef | None = None)
         known = dict(_spaces(before)).get(place, {})
         for role, each in roles.items():
             grown = each["no_ttl"] - known.get(role, {}).get("no_ttl", 0)
-            if role != "result" and grown > 0:
+            if role not in _STAYING and grown > 0:
                 count += grown
                 names = sorted(set(each.get("names", ())) - set(known.get(role, {}).get("names", ())))
                 more.append(f"{grown} of role {role} in {place}" + (f" ({view.some(names)})" if names else ""))

@@ -1112,8 +1112,10 @@ class Checks:
         since: str | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
-        """No key that never expires may be left that was not there before: results are meant to stay, and do not
-        count.
+        """No key that never expires may be left that was not there before.
+
+        Results are meant to stay, messages and bindings are judged by ``lost``, ``clean_end`` and ``bindings``:
+        they do not count. What is left are replies that nobody read, parts of chords, and keys that nobody knows.
 
         *seen*: how many more there are. Inconclusive where nobody looked at the start or at the end.
         """
