@@ -58,20 +58,30 @@ def connections(
         )
     told = ", ".join(f"{process} {count} (before {had[process]})" for process, count in sorted(has.items()))
     told += f" between {view.at(history, before)} and {view.at(history, after)}"
-    most = sorted(has.values())[-1]
+    return _judged(had, has, max, more, told, (before, after))
+
+
+def _judged(
+    had: Mapping[str, int],
+    has: Mapping[str, int],
+    most: int | None,
+    more: int | None,
+    told: str,
+    looks: tuple[Event, ...],
+) -> Finding:
+    count = max(has.values())
     # A client connects when it is first told to do something; a worker without connections was not there.
-    grown = {process: count - had[process] for process, count in has.items() if had[process] or "worker" not in process}
-    growth = sorted(grown.values())[-1] if grown else None
-    if max is not None and most > max:
-        return Finding("violated", f"more than {max} connections: {told}", most, (before, after))
-    allowed = more if more is not None or max is not None else POOLS
-    if allowed is None or growth is None:
-        if max is None:
-            return view.inconclusive(f"nobody who had connections before has any now: {told}", before, after)
-        return Finding("holds", f"at most {max} connections: {told}", most)
-    if growth > allowed:
-        return Finding("violated", f"more than {allowed} connections more: {told}", growth, (before, after))
-    return Finding("holds", f"at most {allowed} connections more: {told}", growth if max is None else most)
+    grown = [now - had[process] for process, now in has.items() if had[process] or "worker" not in process]
+    if most is not None and count > most:
+        return Finding("violated", f"more than {most} connections: {told}", count, looks)
+    allowed = POOLS if more is None and most is None else more
+    if allowed is not None and grown and max(grown) > allowed:
+        return Finding("violated", f"more than {allowed} connections more: {told}", max(grown), looks)
+    if most is not None:
+        return Finding("holds", f"at most {most} connections: {told}", count)
+    if not grown:
+        return view.inconclusive(f"nobody who had connections before has any now: {told}", *looks)
+    return Finding("holds", f"at most {allowed} connections more: {told}", max(grown))
 
 
 def _by_process(look: Event, wanted: set[str], to: str | None) -> Mapping[str, int]:

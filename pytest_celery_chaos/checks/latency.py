@@ -47,8 +47,8 @@ def latency(
 
     What was still open when the run was over counts with the time that it had taken by then.
 
-    *seen*: the maximum, in seconds; the minimum where that is too small. Inconclusive where nothing of the kind
-    happened.
+    *seen*: the maximum, in seconds; where another figure is out of its bounds, that figure. Inconclusive where nothing
+    of the kind happened.
 
     :param of: what is measured.
     :param task: only these tasks; not for ``recovery`` and ``soft_shutdown``.
@@ -68,17 +68,17 @@ def latency(
     bounds = {"p50": p50, "p99": p99, "max": max}
     over = [name for name, bound in bounds.items() if bound is not None and figures[name].seconds > bound]
     if over:
-        name = over[-1]
-        span = figures[name]
-        evidence = tuple(e for e in (span.begin, span.end) if e is not None)
-        why += f"; {name} was to be {bounds[name]:g} s at most: {view.told(history, span.begin)}"
-        why += f" of {span.begin.task}" if span.begin.task else ""
-        return Finding("violated", why, seen, evidence)
+        return _violated(history, figures[over[-1]], f"{why}; {over[-1]} was to be {bounds[over[-1]]:g} s at most")
     if min is not None and spans[0].seconds < min:
-        why += f"; each was to take {min:g} s at least, one took {spans[0].seconds:.3f} s"
-        evidence = tuple(e for e in (spans[0].begin, spans[0].end) if e is not None)
-        return Finding("violated", why, round(spans[0].seconds, 6), evidence)
+        return _violated(history, spans[0], f"{why}; each was to take {min:g} s at least")
     return Finding("holds", why, seen)
+
+
+def _violated(history: History, span: _Span, why: str) -> Finding:
+    """The finding on a span that took too long, or not long enough; *seen* is what it took."""
+    begin, end = span.begin, span.end
+    why += f": {view.told(history, begin)}" + (f" of {begin.task}" if begin.task else "")
+    return Finding("violated", why, round(span.seconds, 6), (begin, end) if end is not None else (begin,))
 
 
 def _percentile(spans: Sequence[_Span], percent: int) -> _Span:

@@ -1000,8 +1000,8 @@ class Checks:
 
         What was still open when the run was over counts with the time that it had taken by then.
 
-        *seen*: the maximum, in seconds; the minimum where that is too small. Inconclusive where nothing of the
-        kind happened.
+        *seen*: the maximum, in seconds; where another figure is out of its bounds, that figure. Inconclusive
+        where nothing of the kind happened.
         """
 
     def raises(
