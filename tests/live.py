@@ -41,7 +41,7 @@ class Ran:
     def folder(self) -> Path:
         return self.run.folder.path
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         told = [f"{each.check}: {each.outcome}: {each.why}" for each in self.verdict.judgements]
         return "\n".join([*told, str(self.folder)])
 

@@ -12,7 +12,7 @@ from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Finding
 from pytest_celery_chaos.values import Duration, TaskRef
 
-Kind: TypeAlias = Literal["publish", "get", "joined", "control"]
+Kind: TypeAlias = Literal["publish", "send", "get", "joined", "control"]
 _CALLS: tuple[Kind, ...] = ("publish", "get", "joined", "control")
 
 
@@ -49,8 +49,9 @@ def raises(
 
     *seen*: how many did otherwise. Inconclusive where no client made such a call.
 
-    :param call: ``publish`` (apply_async), ``get`` (of a result), ``joined`` (``get`` of a group) or ``control`` (a
-        remote-control command); None: all.
+    :param call: ``publish`` (to the broker), ``send`` (all of ``delay()``, which asks the result backend before it
+        publishes), ``get`` (of a result), ``joined`` (``get`` of a group) or ``control`` (a remote-control command);
+        None: all but ``send``.
     :param task: only calls for these tasks.
     :param error: the exception's type, ``OperationalError``; None: any.
     :param within: seconds from the call.
@@ -74,8 +75,9 @@ def returns(
 
     *seen*: how many did otherwise. Inconclusive where no client made such a call.
 
-    :param call: ``publish`` (apply_async), ``get`` (of a result), ``joined`` (``get`` of a group) or ``control`` (a
-        remote-control command); None: all.
+    :param call: ``publish`` (to the broker), ``send`` (all of ``delay()``, which asks the result backend before it
+        publishes), ``get`` (of a result), ``joined`` (``get`` of a group) or ``control`` (a remote-control command);
+        None: all but ``send``.
     :param task: only calls for these tasks.
     :param within: seconds from the call.
     """

@@ -15,7 +15,7 @@ from pytest_celery_chaos.history.verdict import Finding
 READY_STATES = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
 
 #: Events that say nothing about where a message is.
-_ASIDE = frozenset({"get", "control", "held", "released", "label", "joined", "chord", "chord_part"})
+_ASIDE = frozenset({"send", "get", "control", "held", "released", "label", "joined", "chord", "chord_part"})
 
 
 def inconclusive(why: str, *evidence: Event) -> Finding:

@@ -13,7 +13,7 @@ from pytest_celery_chaos.history.event import KINDS, POINTS, Event, Phase
 #: Kinds that begin and end; `at:` means their end, when it took effect.
 PHASED: Final = frozenset(
     {"publish", "get", "control", "ack", "reject", "restore", "sweep", "revoke", "soft_wait", "shutdown", "store"}
-    | {"chord_part", "joined", "sync", "step", "fault", "heal", "quiet"}
+    | {"send", "chord_part", "joined", "sync", "step", "fault", "heal", "quiet"}
 )
 #: What a moment may name a process as.
 ROLES: Final = ("worker", "client", "beat")

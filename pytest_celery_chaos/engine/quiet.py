@@ -25,6 +25,7 @@ class OpenCopies:
         self._open: dict[Copy, str] = {}
         self._halfway: dict[Copy, str] = {}  # popped, and not yet in `unacked`
         self._publishing: dict[tuple[str, int, str], int] = {}
+        self._sending: Counter[str] = Counter()
         # How often a message was put into a queue and not taken out, and when that was last (ns). Counted, since the
         # publisher may write down the server's answer when the worker has long had the message.
         self._waiting: Counter[str] = Counter()
@@ -45,6 +46,8 @@ class OpenCopies:
         since = time.monotonic_ns() - ON_THE_WAY
         if under_way := [task for task, put in self._put.items() if put > since and self._waiting[task] > 0]:
             parts.append(f"{under_way[0]} between its queue and a worker")
+        if sending := sum(self._sending.values()):
+            parts.append(f"{sending} delay() under way")
         if self._publishing:
             parts.append(f"{len(self._publishing)} publishes under way")
         more = len(copies) - 3
@@ -88,6 +91,7 @@ class OpenCopies:
         self._open = {copy: task for copy, task in self._open.items() if copy[:2] not in self._ended}
         self._halfway = {copy: task for copy, task in self._halfway.items() if copy[:2] not in self._ended}
         self._publishing = {key: n for key, n in self._publishing.items() if key[0] != event.source}
+        self._sending.pop(event.source, None)
 
     def _publish(self, event: Event) -> None:
         key = (event.source, event.pid, str(event.task))
@@ -97,6 +101,10 @@ class OpenCopies:
             self._publishing.pop(key, None)
             if event.phase == "ok":
                 self._put_into_queue(event)
+
+    def _send(self, event: Event) -> None:
+        # Counted, since the id of a call is known to the caller only when it returns.
+        self._sending[event.source] += 1 if event.phase == "invoke" else -1
 
     def _put_into_queue(self, event: Event) -> None:
         self._put[str(event.task)] = event.t
@@ -124,4 +132,5 @@ _STEPS = {
     "connection_lost": OpenCopies._disconnected,
     "offline": OpenCopies._gone,
     "publish": OpenCopies._publish,
+    "send": OpenCopies._send,
 }

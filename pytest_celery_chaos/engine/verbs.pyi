@@ -1007,7 +1007,7 @@ class Checks:
     def raises(
         self,
         *,
-        call: Literal["publish", "get", "joined", "control"] | None = None,
+        call: Literal["publish", "send", "get", "joined", "control"] | None = None,
         task: TaskLike | None = None,
         error: str | None = None,
         within: Duration | None = None,
@@ -1021,7 +1021,7 @@ class Checks:
     def returns(
         self,
         *,
-        call: Literal["publish", "get", "joined", "control"] | None = None,
+        call: Literal["publish", "send", "get", "joined", "control"] | None = None,
         task: TaskLike | None = None,
         within: Duration | None = None,
         hazard: Mapping[str, Any] | None = None,

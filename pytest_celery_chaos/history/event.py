@@ -94,6 +94,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         # publishing, in a client or in a worker
         "publish": "invoke/ok/fail/unknown: name, queue, eta, expires, retries; of a part of a group: group, index; a "
         "retry publishes its own id again",
+        "send": "invoke/ok/fail, client: delay() or apply_async() as its caller sees it: name; error",
         "get": "invoke/ok/fail/unknown, client: timeout; state or error",
         "warned": "Celery's remote control has warned of something: category, text",
         "joined": "invoke/ok/fail/unknown, client: the results of a group were read: group, ids, count; got (digests, "

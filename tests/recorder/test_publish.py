@@ -237,3 +237,20 @@ def test_a_publish_of_the_test_process_can_be_held(lab: Lab, here: Here) -> None
     thread.join(10)
     assert lab.server.client(0).llen("celery") == 1
     assert in_order(life(read(here.folder), "job"), "publish:invoke", "released", "publish:ok")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_call_is_told_as_its_caller_sees_it_also_where_nothing_is_published(lab: Lab, version: str) -> None:
+    client, _ = publish(lab, version)
+    assert [(event.phase, event.task) for event in client.of("send")] == [("invoke", "job"), ("ok", "job")]
+    assert {event.attrs["name"] for event in client.of("send")} == {"add"}
+    port = ports.free_port()
+    # What `delay()` asks of the result backend comes before its publish.
+    settings = {
+        "result_backend": f"redis://127.0.0.1:{port}/0",
+        "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "interval_start": 0}},
+    }
+    client, publishes = publish(lab, version, settings=settings)
+    ports.release_port(port)
+    assert publishes == []
+    assert [event.phase for event in client.of("send")] == ["invoke", "fail"]

@@ -16,7 +16,7 @@ from typing import Any
 from .describe import failure, is_redis
 from .hooks_chord import dispatched
 from .patches import wrap
-from .record import emit
+from .record import emit, in_client
 
 Method = Callable[..., Any]
 
@@ -174,9 +174,30 @@ def _send_packed_command(original: Method) -> Method:
     return send_packed_command
 
 
+def _send_task(original: Method) -> Method:
+    """``delay()`` as its caller sees it: before it publishes it speaks to the result backend, and may wait for that."""
+
+    def send_task(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        if not in_client():
+            return original(self, name, *args, **kwargs)
+        task = kwargs.get("task_id")
+        emit("send", "invoke", task, name=name)
+        try:
+            result = original(self, name, *args, **kwargs)
+        except BaseException as error:
+            emit("send", "fail", task, name=name, error=failure(error))
+            raise
+        emit("send", "ok", task or getattr(result, "id", None), name=name)
+        return result
+
+    return send_task
+
+
 def patch(module: ModuleType) -> None:
-    """Change ``celery.app.amqp``, ``kombu.transport.redis`` or ``redis.connection``."""
-    if module.__name__ == "celery.app.amqp":
+    """Change ``celery.app.amqp``, ``celery.app.base``, ``kombu.transport.redis`` or ``redis.connection``."""
+    if module.__name__ == "celery.app.base":
+        wrap(module, "Celery.send_task", _send_task)
+    elif module.__name__ == "celery.app.amqp":
         wrap(module, "AMQP._create_task_sender", _create_task_sender)
     elif module.__name__ == "kombu.transport.redis":
         wrap(module, "Channel._put", _put)

@@ -21,7 +21,7 @@ FIRST = frozenset({"celery", "kombu"})
 #: module of Celery or kombu → our modules whose ``patch(module)`` changes it.
 TABLE = {
     "celery.app.amqp": ("hooks_publish",),
-    "celery.app.base": ("hooks_beat",),
+    "celery.app.base": ("hooks_publish", "hooks_beat"),
     "celery.app.control": ("hooks_client",),
     "celery.app.log": ("hooks_log",),
     "celery.app.trace": ("hooks_task",),

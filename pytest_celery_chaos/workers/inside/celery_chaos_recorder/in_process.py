@@ -15,6 +15,7 @@ from .patches import undo
 
 _HOOKS = {
     "celery.app.amqp": ("hooks_publish",),
+    "celery.app.base": ("hooks_publish",),
     "celery.app.control": ("hooks_client",),
     "celery.app.utils": ("overlay",),
     "celery.result": ("hooks_client",),

@@ -17,7 +17,7 @@ FIRST = "CELERY_CHAOS_FIRST_PID"
 MOST_IDS = 50
 #: Tasks whose name is remembered, for rules by name at events that know only the id.
 _MOST_NAMES = 20_000
-_WITH_NAME = frozenset({"publish", "popped", "received", "started"})
+_WITH_NAME = frozenset({"send", "publish", "popped", "received", "started"})
 
 
 class Recorder:
@@ -142,6 +142,11 @@ def end() -> None:
 def _after_fork() -> None:
     if _recorder is not None:
         _recorder.after_fork()
+
+
+def in_client() -> bool:
+    """Whether this process is a client, or a test that uses the application as one."""
+    return _recorder is not None and _recorder.ledger.source.startswith("client:")
 
 
 def role() -> str | None:
