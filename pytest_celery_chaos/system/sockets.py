@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-_PROC = Path("/proc")
+#: Servers listen on 127.0.0.1 alone: there is no other way to them than this table's (and the kernel makes it slowly).
+_TABLE = Path("/proc/net/tcp")
 
 
 def owners(port: int, processes: Mapping[int, str]) -> dict[int, str]:
@@ -17,7 +18,7 @@ def owners(port: int, processes: Mapping[int, str]) -> dict[int, str]:
     """
     inodes = _connections_to(port)
     found: dict[int, str] = {}
-    for pid, name in processes.items():
+    for pid, name in processes.items() if inodes else ():
         for inode in _sockets_of(pid) & inodes.keys():
             found[inodes[inode]] = name
     return found
@@ -26,23 +27,21 @@ def owners(port: int, processes: Mapping[int, str]) -> dict[int, str]:
 def _connections_to(port: int) -> dict[str, int]:
     """Inodes of the sockets whose other end is *port*, and their own port."""
     found = {}
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
-                columns = line.split()
-                local, remote, inode = columns[1], columns[2], columns[9]
-                if int(remote.rpartition(":")[2], 16) == port:
-                    found[inode] = int(local.rpartition(":")[2], 16)
+    end = f":{port:04X}"
+    for line in _TABLE.read_text().splitlines()[1:]:
+        if end in line:
+            columns = line.split(maxsplit=10)
+            local, remote, inode = columns[1], columns[2], columns[9]
+            if remote.endswith(end):
+                found[f"socket:[{inode}]"] = int(local.rpartition(":")[2], 16)
     return found
 
 
 def _sockets_of(pid: int) -> set[str]:
-    """Inodes of the sockets that a process has open; none where it is gone."""
+    """What a process has open, as the links in /proc say it; nothing where it is gone."""
     found = set()
     with contextlib.suppress(OSError):
-        for handle in (_PROC / str(pid) / "fd").iterdir():
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                target = str(handle.readlink())
-                if target.startswith("socket:["):
-                    found.add(target[8:-1])
+                found.add(str(handle.readlink()))
     return found
