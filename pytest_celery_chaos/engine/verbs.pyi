@@ -995,8 +995,8 @@ class Checks:
         until a worker has taken the message; ``execution`` from the start of the task's body to its end, where
         its process survived it; ``completion`` from the acknowledged publish to the task's end; ``redelivery``
         from a receipt to the next of the same message, where there was one; ``recovery`` from the loss of a
-        worker's connection until it waits for messages again; ``soft_shutdown`` what a worker that was told to go
-        leaves to its running tasks.
+        worker's connection until it waits for messages again; ``soft_shutdown``: what a worker that was told to
+        go leaves to its running tasks.
 
         What was still open when the run was over counts with the time that it had taken by then.
 
