@@ -25,6 +25,8 @@ _SIZED: Final = 200
 #: So many names of one role are told, and so many members of one binding.
 _NAMED: Final = 20
 _CHUNK: Final = 1000
+#: Of CLIENT LIST: to how many channels, patterns and shard channels a connection is subscribed.
+_SUBSCRIBED: Final = ("sub", "psub", "ssub")
 #: The harness's own connections bear this name.
 OURS: Final = "celery-chaos"
 
@@ -134,25 +136,30 @@ def connections(client: Redis, owners: Mapping[int, str]) -> list[dict[str, Any]
 
     :param owners: the process that has a connection open, by the connection's own port.
     :returns: ``process`` (``?`` where it is none of *owners*: a foreigner, or one over a unix socket), ``db``,
-        ``kind`` (``blocked`` in BRPOP, ``pubsub``, else ``normal``) and ``count``.
+        ``kind`` (``blocked`` in BRPOP, ``pubsub``, else ``normal``), ``count``, and of ``pubsub`` ``channels``: how
+        many they are subscribed to.
     :raises redis.RedisError: the server does not answer.
     """
     clients: list[dict[str, str]] = client.client_list()  # type: ignore[no-untyped-call, unused-ignore]
-    counted: dict[tuple[str, int, str], int] = {}
+    counted: dict[tuple[str, int, str], dict[str, int]] = {}
     for each in clients:
         if each.get("name") != OURS:
             port = each.get("addr", "").rpartition(":")[2]
             process = owners.get(int(port) if port.isdecimal() else 0, "?")
             what = (process, int(each.get("db", 0)), _kind(each))
-            counted[what] = counted.get(what, 0) + 1
+            found = counted.setdefault(what, {"count": 0})
+            found["count"] += 1
+            if what[-1] == "pubsub":
+                channels = sum(int(each.get(counter) or 0) for counter in _SUBSCRIBED)
+                found["channels"] = found.get("channels", 0) + channels
     return [
-        {"process": process, "db": db, "kind": kind, "count": count}
-        for (process, db, kind), count in sorted(counted.items())
+        {"process": process, "db": db, "kind": kind, **found}
+        for (process, db, kind), found in sorted(counted.items(), key=lambda each: each[0])
     ]
 
 
 def _kind(client: Mapping[str, str]) -> str:
-    if any(client.get(counter, "0") not in ("0", "") for counter in ("sub", "psub", "ssub")):
+    if any(client.get(counter, "0") not in ("0", "") for counter in _SUBSCRIBED):
         return "pubsub"
     return "blocked" if "b" in client.get("flags", "") else "normal"
 

@@ -42,6 +42,7 @@ CHECKS = Registry(
         "ttl": "pytest_celery_chaos.checks.storage:ttl",
         "bindings": "pytest_celery_chaos.checks.storage:bindings",
         "unacked_index": "pytest_celery_chaos.checks.storage:unacked_index",
+        "subscriptions": "pytest_celery_chaos.checks.connections:subscriptions",
         "connections": "pytest_celery_chaos.checks.connections:connections",
         "workers_alive": "pytest_celery_chaos.checks.sanity:workers_alive",
         "no_critical": "pytest_celery_chaos.checks.sanity:no_critical",

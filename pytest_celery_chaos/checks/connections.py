@@ -96,3 +96,39 @@ def _by_process(look: Event, wanted: set[str], to: str | None) -> Mapping[str, i
         if there and (not wanted or each["process"] in wanted):
             counted[each["process"]] += each["count"]
     return counted
+
+
+def subscriptions(
+    history: History,
+    *,
+    max: int,
+    worker: WorkerRef | None = None,
+    client: ClientRef | None = None,
+    at: StepRef | None = None,
+) -> Finding:
+    """A process must not stay subscribed to channels (SUBSCRIBE) that it waits for nothing on: those of old results.
+
+    *seen*: to how many the one process is subscribed that is to most, in all. Inconclusive where nobody looked, or
+    none of them was connected then.
+
+    :param max: so many at most.
+    :param worker: only this worker.
+    :param client: only this client.
+    :param at: the name of a ``snapshot`` step; by default the end of the run.
+    """
+    look = look_called(history, at or "end")
+    if look is None:
+        return no_look(history, at or "end")
+    wanted = {f"worker:{worker}"} if worker else set()
+    wanted |= {f"client:{client}"} if client else set()
+    counted: Counter[str] = Counter()
+    for each in look.attrs.get("clients") or ():
+        if not wanted or each["process"] in wanted:
+            counted[each["process"]] += each.get("channels", 0)
+    if not counted:
+        return view.inconclusive(f"{' and '.join(sorted(wanted)) or 'nobody'} was not connected then", look)
+    most = counted.most_common(1)[0][1]
+    told = f"{view.at(history, look)}: " + ", ".join(f"{who} {count}" for who, count in sorted(counted.items()))
+    if most > max:
+        return Finding("violated", f"subscribed to more than {max} channels at {told}", most, (look,))
+    return Finding("holds", f"subscribed to at most {max} channels at {told}", most)

@@ -1172,6 +1172,22 @@ class Checks:
         *seen*: how many deliveries only one of them names, at the worst look. Inconclusive where nobody looked.
         """
 
+    def subscriptions(
+        self,
+        *,
+        max: int,
+        worker: str | None = None,
+        client: str | None = None,
+        at: str | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A process must not stay subscribed to channels (SUBSCRIBE) that it waits for nothing on: those of old
+        results.
+
+        *seen*: to how many the one process is subscribed that is to most, in all. Inconclusive where nobody
+        looked, or none of them was connected then.
+        """
+
     def connections(
         self,
         *,

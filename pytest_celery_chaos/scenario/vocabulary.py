@@ -22,6 +22,7 @@ BUILTIN_TASKS = (
     "kill_worker",
     "once",
     "reject",
+    "replace",
     "retry",
     "sleep",
 )

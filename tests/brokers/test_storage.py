@@ -123,7 +123,7 @@ def test_connections_are_told_by_process_database_and_kind(server: LocalServer, 
     pubsub.get_message(timeout=1)
     mine = owners(server.port, {os.getpid(): "client:me"})
     assert connections(client, mine) == [
-        {"process": "client:me", "db": 0, "kind": "pubsub", "count": 1},
+        {"process": "client:me", "db": 0, "kind": "pubsub", "count": 1, "channels": 1},
         {"process": "client:me", "db": 1, "kind": "normal", "count": 1},
     ]
     assert {each["process"] for each in connections(client, {})} == {"?"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_celery_chaos.checks.connections import connections
+from pytest_celery_chaos.checks.connections import connections, subscriptions
 
 from .story import Story, clean
 
@@ -70,3 +70,32 @@ def test_what_shows_nothing_is_inconclusive() -> None:
     assert connections(clean().ends().history()).outcome == "inconclusive"
     assert connections(run({"worker:a": 5}, {"worker:a": 5}).history(), worker="b").outcome == "inconclusive"
     assert connections(run({}, {"worker:b": 5}).history(), worker="b").outcome == "inconclusive"
+
+
+def subscribed(**channels: int) -> Story:
+    """A look at the end: by process, to how many channels it is subscribed, on one connection of two."""
+    rows = []
+    for process, count in channels.items():
+        about = {"server": "main", "process": process.replace("_", ":"), "db": 1, "count": 1}
+        rows += [{**about, "kind": "normal"}, {**about, "kind": "pubsub", "channels": count}]
+    return clean().harness("storage", name="end", spaces=[], clients=rows).ends()
+
+
+@pytest.mark.parametrize(
+    ("args", "seen"), [({"max": 3}, 200), ({"max": 3, "client": "web"}, 5), ({"max": 0, "worker": "a"}, 1)]
+)
+def test_too_many_channels(args: dict[str, Any], seen: int) -> None:
+    finding = subscriptions(subscribed(client_main=200, client_web=5, worker_a=1).history(), **args)
+    assert (finding.outcome, finding.seen) == ("violated", seen)
+
+
+def test_few_channels() -> None:
+    history = subscribed(client_main=3, worker_a=1).history()
+    assert (subscriptions(history, max=3).outcome, subscriptions(history, max=3).seen) == ("holds", 3)
+    assert subscriptions(history, max=1, worker="a").outcome == "holds"
+
+
+def test_nobody_looked_or_was_there() -> None:
+    assert subscriptions(clean().ends().history(), max=3).outcome == "inconclusive"
+    assert subscriptions(subscribed(worker_a=1).history(), max=3, client="main").outcome == "inconclusive"
+    assert subscriptions(subscribed(worker_a=1).history(), max=3, at="mid").outcome == "inconclusive"

@@ -120,6 +120,12 @@ def once(self: Any, how: str = "exists", key: str | None = None, seconds: float 
     return True
 
 
+@app.task(name="replace", bind=True)
+def replace(self: Any, value: Any = None, seconds: float = 0.0) -> Any:
+    """Have ``echo`` run in its place (``self.replace``)."""
+    raise self.replace(app.signature("echo", (value, seconds)))
+
+
 @app.task(name="blob")
 def blob(size: int = 1000) -> str:
     """Return so many bytes."""
