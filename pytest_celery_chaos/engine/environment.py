@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from pytest_celery_chaos.brokers.keyspace import Keyspace
+    from pytest_celery_chaos.history.event import Event
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 #: Seconds that a process takes at most to end after SIGKILL.
@@ -167,7 +169,16 @@ class Environment:
             self._ready.beat(process)
         else:
             assert isinstance(process, Worker)
-            self._ready.worker(process, self.workers.values())
+            self._adopt(self._ready.worker(process, self.workers.values()))
+
+    def _adopt(self, ready: Event) -> None:
+        """Take over the prefixes that an application has set by itself, as a worker of it reports them."""
+        settings, mine = ready.attrs.get("settings") or {}, self.spaces[ready.source]
+        prefix = str((settings.get("transport_options") or {}).get("global_keyprefix") or "")
+        result_prefix = str(settings.get("result_keyprefix") or "")
+        for source, space in self.spaces.items():
+            if space.app == mine.app and (space.prefix, space.result_prefix) == (mine.prefix, mine.result_prefix):
+                self.spaces[source] = replace(space, prefix=prefix, result_prefix=result_prefix)
 
     def stop_beats(self) -> None:
         """End every beat that still runs, by SIGKILL: nobody needs its file any more, and SIGTERM may end in errors."""

@@ -102,7 +102,7 @@ class Eyes:
         for event in self._live.since(position):
             position += 1
             space = self._environment.spaces.get(event.source, self._main)
-            named = self._queues[space.messages]
+            named = self._queues.setdefault(space.messages, set())
             if event.kind == "ready":
                 named.update(event.attrs.get("queues") or ())
             elif event.kind == "publish" and event.attrs.get("queue"):

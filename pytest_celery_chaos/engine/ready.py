@@ -35,16 +35,20 @@ class Readiness:
     def __init__(self, live: Live, redis: Callable[[str, int], Redis], spaces: Mapping[str, Keyspace]) -> None:
         self._live, self._redis, self._spaces = live, redis, spaces
 
-    def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> None:
-        """Wait until the worker says ready, hears both messages and commands, and has the settings asked for."""
+    def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> Event:
+        """Wait until the worker says ready, hears both messages and commands, and has the settings asked for.
+
+        :returns: what it reported when it was ready.
+        """
         pid, others = worker.pid, list(all_of_them)
-        self._said(worker, "ready", pid)
+        ready = self._said(worker, "ready", pid)
         until(
             lambda: self._event(worker, "consuming", pid) and self._listens(worker, others),
             what=f"worker {worker.name} to wait for messages (BRPOP) and commands (PSUBSCRIBE)",
             timeout=START_TIMEOUT,
             last=lambda: worker.log_tail(5),
         )
+        return ready
 
     def beat(self, beat: Beat) -> None:
         """Wait for the beat's first tick; its schedule must have every entry that the scenario gives it."""

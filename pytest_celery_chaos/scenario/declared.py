@@ -12,6 +12,7 @@ from pytest_celery_chaos.scenario.compile import compile_scenario
 from pytest_celery_chaos.scenario.decode import BAD, Decoder
 from pytest_celery_chaos.scenario.entries import read_moment
 from pytest_celery_chaos.scenario.model import Format, Scenario
+from pytest_celery_chaos.scenario.names import check_names
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
 
 #: Keys of a file that a test says by its own code.
@@ -28,6 +29,8 @@ def declared_plan(declared: Mapping[str, Any], *, title: str, server: str | None
     decoder = Decoder(Vocabulary())
     node = tree.wrap(declared, tree.Place("@pytest.mark.chaos", 0, 0))
     given = decoder.fields(node, fields.of_dataclass(Format).without(*_BY_CODE), "the chaos marker")
+    assert isinstance(node, tree.Mapping)
+    check_names(node, decoder.uses, decoder.vocabulary, decoder.problems)
     _raise_any(decoder, given)
     said = Format(scenario=title, steps=(), **given)
     return compile_scenario(Scenario("", {None: said}), server=server, pool=pool)[0]

@@ -14,7 +14,7 @@ from pytest_celery_chaos.history.labels import of_part
 from pytest_celery_chaos.scenario import fields, tree
 from pytest_celery_chaos.scenario.decode import Use
 from pytest_celery_chaos.scenario.problems import Problems, nearest
-from pytest_celery_chaos.scenario.tree import Node, Place, Scalar
+from pytest_celery_chaos.scenario.tree import Given, Node, Place, Scalar
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
 from pytest_celery_chaos.workloads import PUBLISHING
 
@@ -134,4 +134,6 @@ def _keys(node: Node | None) -> Iterable[str]:
 
 
 def _text(node: Node | None) -> str | None:
+    if isinstance(node, Given):
+        return node.value if isinstance(node.value, str) else None
     return node.text or None if isinstance(node, Scalar) else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from live import Ran, Runs
 
 from pytest_celery_chaos.history.event import Event
@@ -10,6 +13,9 @@ TWO = (
     "apps: {shop: {db: 2, result_db: 3, config: {broker_transport_options: {global_keyprefix: 's:'}}}}\n"
     "clients: {main: {}, web: {app: shop}}\nworkers: {a: {}, b: {app: shop, start: false}}\n"
 )
+
+
+INSIDE = Path(__file__).parent / "inside"
 
 
 def snapshot(ran: Ran, name: str) -> Event:
@@ -86,3 +92,18 @@ def test_a_paused_client_goes_on_when_it_is_resumed(runs: Runs) -> None:
 def test_workers_that_use_unix_sockets_fall_quiet(runs: Runs) -> None:
     ran = runs("broker: {socket: true}\nworkers: {a: {}, b: {}}\nsteps: [send: {task: count, times: 4}]\n")
     assert ran.verdict.value == "holds", ran
+
+
+def test_prefixes_that_an_application_sets_by_itself_are_known_from_its_workers(runs: Runs) -> None:
+    path = os.pathsep.join([str(INSIDE), os.environ.get("PYTHONPATH", "")])
+    env = f"env: {{PYTHONPATH: '{path}'}}"
+    ran = runs(
+        f"app: prefixed:app\nclients: {{main: {{{env}}}}}\nworkers: {{a: {{{env}}}}}\nsteps:\n"
+        "- send: prefixed.one\n  name: first\n- wait: {at: succeeded, task: first}\n- stop: {worker: a}\n"
+        "- send: prefixed.one\n  name: second\n- snapshot:\n  name: between\n- start: {worker: a}\n"
+        "expect: [completed: {task: second}, foreign_keys: ]\n"
+    )
+    assert ran.verdict.value == "holds", ran
+    between = snapshot(ran, "between").attrs
+    assert between["queues"]["celery"] == list(ran.history.ids("second"))
+    assert list(between["results"]) == list(ran.history.ids("first"))

@@ -104,6 +104,7 @@ def settings(consumer: Any, channel: Any) -> dict[str, Any]:
     app, connection = consumer.app, consumer.connection
     found = {name: _attempt(partial(_setting, app, name)) for name in SETTINGS if name in app.conf}
     found["broker_url"] = redact(_attempt(lambda: connection.as_uri(include_password=True)))
+    found["result_keyprefix"] = (app.conf.get("result_backend_transport_options") or {}).get("global_keyprefix")
     found["result_backend"] = redact(_attempt(lambda: _backend(app)))
     found["worker_prefetch_multiplier"] = consumer.controller.prefetch_multiplier
     options = ("visibility_timeout", "unacked_restore_limit", "queue_order_strategy", "brpop_timeout", "socket_timeout")
