@@ -117,6 +117,7 @@ def test_digests_are_the_same_before_and_after_json() -> None:
     assert [digest(3), digest(None), digest(-1.5)] == ["3", "null", "-1.5"]
     assert len({digest(value) for value in ("3", 3, [3], "4", "", [], {}, 10**40)}) == 8
     assert len(digest("x" * 10_000)) == 8
+    assert len({digest("x" * size + end) for size in (9_999, 10_000) for end in "xy"}) == 3 + 1
     assert digest(object)  # what JSON cannot say is told by its text
     loop: list[Any] = []
     loop.append(loop)

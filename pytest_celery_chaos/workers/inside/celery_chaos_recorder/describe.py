@@ -10,6 +10,8 @@ from typing import Any, cast
 
 #: A number, truth value or None that is written so short stands for itself.
 _SHORT = 12
+#: A longer text is not looked at as a whole.
+_LONG = 4096
 
 
 def message_task(message: Any) -> tuple[str | None, str | None]:
@@ -56,6 +58,8 @@ def digest(value: Any) -> str:
 
     A short number stands for itself: results that say which part they are of can be read in the history.
     """
+    if isinstance(value, str) and len(value) > _LONG:  # its ends and its length will do, and cost nothing
+        value = [len(value), value[: _LONG // 2], value[-_LONG // 2 :]]
     try:
         text = json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
     except Exception:
