@@ -41,10 +41,11 @@ def test_it_passes(workers: tuple[str, ...], suite: Path) -> None:
         "test_a_charge_survives_its_worker",
         "test_a_greeting_arrives",
         "test_a_publish_to_another_broker_is_an_error",
+        "test_charges_are_on_the_receipt_in_their_order",
         "test_without_chaos_nothing_is_started",
     ):
         assert re.search(rf"{name} PASSED|PASSED \S+::{name}\b", done.stdout), done.stdout
-    assert "3 runs: 3 as recorded" in done.stdout
+    assert "4 runs: 4 as recorded" in done.stdout
 
 
 def test_a_worker_is_killed_under_a_task_in_at_most_ten_lines() -> None:

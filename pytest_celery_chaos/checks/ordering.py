@@ -55,7 +55,7 @@ def ordered(history: History, *, task: TaskRef) -> Finding:
     *seen*: how many results are not in their place, or too few, or too many, in the worst list. Inconclusive where no
     list was given to anybody, or all results are alike.
 
-    :param task: the step that published it, or the group's id.
+    :param task: the step that published it, the group's id or result, or that of the chord's body.
     """
     worst: tuple[int, str, _Reading] | None = None
     lists = 0
@@ -93,7 +93,7 @@ def body_once(history: History, *, task: TaskRef, may_fail: bool = False) -> Fin
     *seen*: how often it was published or executed, whichever is further from once: 0 where it never was, though every
     part of the header has ended or is gone. Inconclusive where parts still wait or run.
 
-    :param task: the step that published the chord, or the id of its group.
+    :param task: the step that published the chord, the id or result of its body, or the id of its group.
     :param may_fail: a body that never runs, and whose stored result says FAILURE, will do: the chord has ended.
     """
     groups = _groups(history, task)
@@ -137,20 +137,20 @@ def _body(history: History, label: str, group: _Group, may_fail: bool) -> Findin
 
 
 def _groups(history: History, task: str) -> list[_Group]:
-    """The groups that *task* means: by the step that published them, by the id of one, or by its members."""
+    """The groups that *task* means: by the step that published them, by the id of one, or by some of its tasks."""
     ids = set(history.ids(task))
+    events = [e for kind in ("publish", "store", "chord_part", "chord") for e in history.by_kind.get(kind, ())]
+    ours = [e for e in events if e.task is not None and e.attrs.get("group") is not None]
+    meant = {e.attrs["group"] for e in ours if e.task in ids or e.attrs["group"] == task}
     members: dict[str, dict[str, int]] = {}
     own: dict[str, set[str]] = {}
-    for kind in ("publish", "store", "chord_part"):
-        for event in history.by_kind.get(kind, ()):
-            group, one = event.attrs.get("group"), event.task
-            if group is None or one is None or not (group == task or one in ids):
-                continue
-            index = event.attrs.get("index")
-            if index is not None:  # the body of a chord has a group, and no number in it
-                members.setdefault(group, {}).setdefault(one, index)
-            if kind != "publish" and event.attrs.get("state") == "SUCCESS" and "digest" in event.attrs:
-                own.setdefault(one, set()).add(event.attrs["digest"])
+    for event in ours:
+        group, one, index = event.attrs["group"], str(event.task), event.attrs.get("index")
+        if group not in meant or index is None:  # the body of a chord has its group, and no number in it
+            continue
+        members.setdefault(group, {}).setdefault(one, index)
+        if event.kind != "publish" and event.attrs.get("state") == "SUCCESS" and "digest" in event.attrs:
+            own.setdefault(one, set()).add(event.attrs["digest"])
     found = []
     for group, indexes in members.items():
         defined = all(is_part(one) for one in indexes)

@@ -85,7 +85,9 @@ def test_the_worst_of_several_lists_counts() -> None:
 def test_what_the_body_of_a_chord_was_given() -> None:
     story = dispatched(group("0", "1", "2", role=HEADER, label="c"), "0", "1", "2").works("a", BODY_ID).ends()
     assert ordered(story.history(), task="c").outcome == "holds"
-    assert ordered(story.history(), task=GID).outcome == "holds"
+    for named in (GID, BODY_ID, "collect", member(1, HEADER)):
+        assert ordered(story.history(), task=named).outcome == "holds", named
+    assert body_once(story.history(), task=BODY_ID).outcome == "holds"
     story = dispatched(group("0", "1", "2", role=HEADER, label="c"), "0", "2", "1").works("a", BODY_ID).ends()
     finding = ordered(story.history(), task="c")
     assert (finding.outcome, finding.seen) == ("violated", 2)

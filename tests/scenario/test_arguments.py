@@ -107,3 +107,17 @@ def test_a_type_that_no_file_can_express_is_told_as_the_verbs_fault() -> None:
 def test_a_wrong_value_of_another_packages_verb_is_told(steps: str) -> None:
     with pytest.raises(ScenarioError):
         read(steps)
+
+
+def test_the_parts_of_a_chord_are_given_by_their_keys() -> None:
+    from pytest_celery_chaos.workloads import WORKLOADS
+    from pytest_celery_chaos.workloads.parts import Many, Part, Task
+
+    many = validate(WORKLOADS["chord"], {"header": {"task": "echo", "numbered": 3}})
+    assert many == {"header": Many("echo", numbered=3)}
+    inner = {"group": ["add", {"task": "add", "args": [1]}]}
+    listed = validate(WORKLOADS["chord"], {"header": ["add", inner], "body": {"chain": ["collect", "echo"]}})
+    assert listed["header"] == ["add", Part(group=["add", Task("add", args=[1])])]
+    assert listed["body"] == Part(chain=["collect", "echo"])
+    with pytest.raises(UsageError, match="numberd"):
+        validate(WORKLOADS["chord"], {"header": {"task": "echo", "numberd": 3}})

@@ -20,6 +20,11 @@ def greet(name):
     return f"hello {name}"
 
 
+@app.task
+def receipt(amounts):
+    return amounts
+
+
 elsewhere = Celery("elsewhere", broker="redis://127.0.0.1:1/5")
 
 

@@ -1,5 +1,6 @@
 import pytest
-from shop.tasks import charge, greet, stray
+from celery import chord, group
+from shop.tasks import charge, greet, receipt, stray
 
 from pytest_celery_chaos import Chaos, ChaosError
 
@@ -26,6 +27,17 @@ def test_a_publish_to_another_broker_is_an_error(chaos):
     with pytest.raises(ChaosError, match="which is not the test's broker"):
         stray.delay()
     greet.delay("anyone")
+
+
+@pytest.mark.chaos(workers={"a": {"pool": "solo", "profile": "fast"}})
+def test_charges_are_on_the_receipt_in_their_order(chaos):
+    charges = group(charge.s(amount) for amount in (1, 2, 3)).apply_async()
+    assert charges.get(timeout=20) == [1, 2, 3]
+    total = chord([charge.s(amount) for amount in (4, 5, 6)], receipt.s()).apply_async()
+    assert total.get(timeout=20) == [4, 5, 6]
+    chaos.expect.ordered(task=charges)
+    chaos.expect.ordered(task=total)
+    chaos.expect.body_once(task=total)
 
 
 def test_without_chaos_nothing_is_started():
