@@ -19,6 +19,7 @@ from pytest_celery_chaos.scenario.model import Format, QueueSpec
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
 from pytest_celery_chaos.scenario.words import describe
 from pytest_celery_chaos.workers.spec import WorkerSpec
+from pytest_celery_chaos.workloads.parts import Many, Part
 
 _HEAD = """\
 # The scenario file
@@ -73,6 +74,13 @@ for quiet; with `observe` it goes on to the end. Each entry of `schedule` has a 
 publishes as the name of a `send` step does:
 """
 
+_PARTS = """\
+### Parts of groups, chords and chains
+
+The tasks of a `group`, a `chain` and a chord's `header` are a list; each is the name of a task, or a mapping of these
+keys. A chord's `body` is one of them. Within a chain, and within another part, there are tasks alone.
+"""
+
 _WHEN = """\
 The step waits for a moment and then happens, while the process that reached the moment is held there. A `when` never
 blocks: the steps below it go on at once, so it stands above its cause. `wait` takes the same moments, and blocks.
@@ -109,6 +117,10 @@ def reference_page(vocabulary: Vocabulary | None = None) -> str:
         *_verbs(known.faults.values()),
         "## Workloads\n",
         *_verbs(known.workloads.values()),
+        _PARTS,
+        _table(keys.of_dataclass(Part)),
+        "In place of such a list, `header` takes many parts of one task:\n",
+        _table(keys.of_dataclass(Many)),
         "## `expect`\n",
         "Each expectation is one check of the history. Beside it may stand:\n",
         _table(keys.of_dataclass(Recorded)),
