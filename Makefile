@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Twice the two cores of a small machine: most of the time everybody waits for a timeout of Celery's.
+JOBS ?= 4
 SOURCES := pyproject.toml
 # What a newcomer sees first, in two minutes; `celery-chaos run` runs all that there are.
 DEMO := scenarios/delivery scenarios/groups scenarios/shutdown/warm.chaos.yaml scenarios/revoked/restart.chaos.yaml \
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed servers
 	$(BIN)/celery-chaos run $(DEMO) -j 2 --server redis-6.2
 
 test: $(VENV)/.installed-dev servers
-	$(BIN)/python -m pytest tests scenarios -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests scenarios -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from started import heed_signals
 
 from pytest_celery_chaos.system import wait
 
@@ -37,6 +38,7 @@ class Owner:
             env={**os.environ, "TMPDIR": str(self.temp), "TOKEN": self.token},  # the keeper inherits the token
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=heed_signals,
         )
         self.born = time.monotonic()
 
