@@ -122,7 +122,7 @@ def test_there_is_no_clash_with_other_plugins(suite: Path) -> None:
     assert all(by_name[name] for name in THEIRS), f"the other plugins are not at work: {by_name}"
     done = run(*argv, cwd=suite)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 #: `pytest --fixtures` breaks where two plugins define a fixture in the same place, as pytest-celery and Celery do.
