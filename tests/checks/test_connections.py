@@ -89,6 +89,12 @@ def test_too_many_channels(args: dict[str, Any], seen: int) -> None:
     assert (finding.outcome, finding.seen) == ("violated", seen)
 
 
+@pytest.mark.parametrize("channels", [{"client_main": 4}, {"worker_a": 1, "client_web": 7}])
+def test_one_process_with_too_many_is_enough(channels: dict[str, int]) -> None:
+    finding = subscriptions(subscribed(**channels).history(), max=3)
+    assert (finding.outcome, finding.seen) == ("violated", max(channels.values()))
+
+
 def test_few_channels() -> None:
     history = subscribed(client_main=3, worker_a=1).history()
     assert (subscriptions(history, max=3).outcome, subscriptions(history, max=3).seen) == ("holds", 3)

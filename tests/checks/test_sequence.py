@@ -73,6 +73,20 @@ def test_what_is_not(setting: str, value: Any, seen: float | None) -> None:
     assert (finding.outcome, finding.seen) == ("violated", seen)
 
 
+@pytest.mark.parametrize("worker", [None, "b"])
+def test_one_worker_where_it_is_another_is_enough(worker: str | None) -> None:
+    history = Story().worker("a").worker("b", visibility_timeout=60).ends().history()
+    finding = in_force(history, setting="visibility_timeout", value=2, worker=worker)
+    assert (finding.outcome, finding.seen) == ("violated", 60)
+    assert "worker:b" in finding.why
+    assert in_force(history, setting="visibility_timeout", value=2, worker="a").outcome == "holds"
+
+
+def test_a_worker_that_starts_again_with_another_value_violates() -> None:
+    story = Story().worker("a").kill("a").worker("a", visibility_timeout=60)
+    assert in_force(story.ends().history(), setting="visibility_timeout", value=2).outcome == "violated"
+
+
 def test_what_nobody_reported() -> None:
     assert in_force(Story().worker("a").ends().history(), setting="unheard_of", value=1).outcome == "inconclusive"
     assert in_force(Story().ends().history(), setting="visibility_timeout", value=1).outcome == "inconclusive"

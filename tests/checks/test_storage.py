@@ -43,6 +43,11 @@ def test_other_numbers_violate(args: dict[str, Any], seen: int) -> None:
     assert (finding.outcome, finding.seen) == ("violated", seen)
 
 
+def test_nothing_where_something_must_be_stored_violates() -> None:
+    finding = stored(run({}, {}, results={}).history(), role="result", min=1)
+    assert (finding.outcome, finding.seen) == ("violated", 0)
+
+
 def test_a_snapshot_step_is_a_look_as_well() -> None:
     story = clean().stores("start").stores("full", results={"result": 3}).stores("end").ends()
     assert stored(story.history(), role="result", at="full", max=2).outcome == "violated"
