@@ -26,6 +26,8 @@ CHECKS = Registry(
         "body_once": "pytest_celery_chaos.checks.ordering:body_once",
         "consumes": "pytest_celery_chaos.checks.liveness:consumes",
         "reconnects": "pytest_celery_chaos.checks.liveness:reconnects",
+        "notices": "pytest_celery_chaos.checks.liveness:notices",
+        "answered": "pytest_celery_chaos.checks.control:answered",
         "loop": "pytest_celery_chaos.checks.loop:loop",
         "on_schedule": "pytest_celery_chaos.checks.schedule:on_schedule",
         "remembers": "pytest_celery_chaos.checks.schedule:remembers",

@@ -197,6 +197,42 @@ def reconnects(history: History, *, within: Duration, worker: WorkerRef | None =
     return Finding("holds", f"back {view.often(times)}, after {slowest:.3f} s at most", 0)
 
 
+def notices(history: History, *, since: StepRef, within: Duration, worker: WorkerRef | None = None) -> Finding:
+    """A worker must notice in time that its broker is silent: it gives its connection up, and says so in its log.
+
+    One that does not notice waits for as long as the broker is silent, and nothing tells that it does.
+
+    *seen*: how many workers did not. Inconclusive where no worker was there, or the run was over before.
+
+    :param since: the step that silences the broker, from when it was done.
+    :param within: seconds.
+    :param worker: only this worker.
+    """
+    begin = view.step_time(history, since)
+    if begin is None:
+        return view.inconclusive(f"step {since!r} was never done")
+    due = begin.t + within * 1e9
+    there = [life for life in _lives(history, worker, begin.t) if life.ready.t < begin.t and life.end > due]
+    if not there:
+        return view.inconclusive(f"no worker was there at {since} and lived for {within:g} s more")
+    lost = {life.source: _first_loss(history, life, begin.t) for life in there}
+    late = [source for source, event in lost.items() if event is None or event.t > due]
+    if late and history.end < due:
+        return view.inconclusive(f"the run was over before {late[0]} was due to notice")
+    if late:
+        event = lost[late[0]]
+        how = f"noticed at {view.at(history, event)}" if event else "never noticed"
+        why = f"{view.plural(len(late), 'worker')} did not notice within {within:g} s of {since}: {late[0]} {how}"
+        return Finding("violated", why, len(late), tuple(e for e in (begin, event) if e))
+    slowest = max((event for event in lost.values() if event), key=lambda event: event.t)
+    took = (slowest.t - begin.t) / 1e9
+    return Finding("holds", f"{view.plural(len(lost), 'worker')} noticed, after {took:.3f} s at most", 0, (slowest,))
+
+
+def _first_loss(history: History, life: _Life, since: int) -> Event | None:
+    return next((e for e in history.of("connection_lost", source=life.source) if since <= e.t <= life.end), None)
+
+
 def outages(history: History) -> Iterator[tuple[Event, Event | None]]:
     """Each loss of a worker's connection, and when it next waited for messages (BRPOP on a new connection)."""
     covered: dict[str, float] = {}

@@ -926,6 +926,38 @@ class Checks:
         *seen*: how many times it did not. Inconclusive where no connection was lost.
         """
 
+    def notices(
+        self,
+        *,
+        since: str,
+        within: Duration,
+        worker: str | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A worker must notice in time that its broker is silent: it gives its connection up, and says so in its
+        log.
+
+        One that does not notice waits for as long as the broker is silent, and nothing tells that it does.
+
+        *seen*: how many workers did not. Inconclusive where no worker was there, or the run was over before.
+        """
+
+    def answered(
+        self,
+        *,
+        command: str | None = None,
+        worker: str | None = None,
+        hazard: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Every remote-control command that waits for replies must be answered by every worker that lives.
+
+        A worker may take tasks and hear no command, or answer and take no task: for the other half there is
+        ``consumes``.
+
+        *seen*: how many replies are missing. Inconclusive where no client waited for replies to such a command
+        while a worker lived.
+        """
+
     def loop(
         self,
         *,

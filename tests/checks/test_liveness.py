@@ -1,10 +1,10 @@
-"""`consumes` and `reconnects`."""
+"""`consumes`, `reconnects` and `notices`."""
 
 from __future__ import annotations
 
 import pytest
 
-from pytest_celery_chaos.checks.liveness import consumes, reconnects
+from pytest_celery_chaos.checks.liveness import consumes, notices, reconnects
 from pytest_celery_chaos.history.verdict import Finding
 
 from .story import Story
@@ -129,3 +129,54 @@ def test_no_outage_proves_nothing() -> None:
     assert reconnects(outage(back=4).ends().history(), within=3, worker="b").outcome == "inconclusive"
     assert reconnects(outage(back=None).at(3).dies("a").ends().history(), within=3).outcome == "inconclusive"
     assert reconnects(outage(back=None).ends().history(), within=3).outcome == "inconclusive"
+
+
+def silenced(*lost: float, workers: tuple[str, ...] = ("a",)) -> Story:
+    """The broker is silent from 2 s on; the workers notice so many seconds after the start, in turn."""
+    story = Story()
+    for worker in workers:
+        story.worker(worker)
+    story.at(2).fault("pause", name="silent", broker="main")
+    for worker, when in zip(workers, lost, strict=False):
+        story.at(when).event(f"worker:{worker}", "connection_lost", error="TimeoutError: Timeout", before=False)
+    return story.at(20)
+
+
+def noticed(story: Story, **args: object) -> Finding:
+    return notices(story.history(), since="silent", within=3, **args)  # type: ignore[arg-type]
+
+
+def test_a_worker_that_gives_its_connection_up_notices() -> None:
+    finding = noticed(silenced(4).ends())
+    assert (finding.outcome, finding.seen) == ("holds", 0)
+    assert "after 1.9" in finding.why or "after 2.0" in finding.why
+    assert noticed(silenced(4, 4.5, workers=("a", "b")).ends()).outcome == "holds"
+
+
+def test_a_worker_that_does_not_notice_or_too_late_violates() -> None:
+    finding = noticed(silenced().ends())
+    assert (finding.outcome, finding.seen) == ("violated", 1)
+    assert "worker:a never noticed" in finding.why
+    assert "noticed at 9.0" in noticed(silenced(9).ends()).why
+    assert noticed(silenced(4, workers=("a", "b")).ends()).seen == 1
+    assert noticed(silenced(4, workers=("a", "b")).ends(), worker="a").outcome == "holds"
+
+
+def test_a_loss_of_before_is_none_of_this_silence() -> None:
+    story = Story().worker("a").at(1).event("worker:a", "connection_lost", error="gone", before=False)
+    story.at(2).fault("pause", name="silent", broker="main").at(20)
+    assert noticed(story.ends()).outcome == "violated"
+
+
+@pytest.mark.parametrize(
+    ("story", "reason"),
+    [
+        (Story().worker("a").at(20).ends(), "step 'silent'"),
+        (silenced().worker("b").ends(), "no worker was there"),
+        (Story().worker("a").at(2).fault("pause", name="silent", broker="main").ends(), "was over before"),
+    ],
+)
+def test_a_silence_that_nobody_could_notice(story: Story, reason: str) -> None:
+    finding = noticed(story, worker="b" if "there" in reason else None)
+    assert finding.outcome == "inconclusive"
+    assert reason in finding.why

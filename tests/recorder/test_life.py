@@ -18,6 +18,7 @@ DELIVERY = ["popped", "received"]
 STORE = ["store:invoke", "store:ok"]
 ACK = ["ack:invoke", "ack:ok"]
 LATE = {"task_acks_late": True}
+MINGLE = [("control", "invoke"), ("control", "ok"), ("consuming", None)]
 
 
 def send(lab: Lab, name: str, task: str, *args: Any, **options: Any) -> str:
@@ -224,6 +225,14 @@ def test_mingle_and_the_loss_of_the_connection(lab: Lab) -> None:
     first.until("connection_back")
     assert first.until("consuming", n=2).attrs["address"] != address
     assert len(first.of("ready")) == 1
+
+
+def test_a_worker_that_waits_for_the_replies_of_mingle_does_not_yet_wait_for_messages(lab: Lab) -> None:
+    lab.worker("5.7", "solo", options=())
+    second = lab.worker("5.7", "solo", name="b", options=())
+    second.until("consuming")
+    kinds = [event.kind for event in second.events if (event.kind, event.phase) in MINGLE]
+    assert kinds == ["control", "control", "consuming"]
 
 
 def test_each_failed_attempt_to_connect_is_told(lab: Lab) -> None:

@@ -76,12 +76,18 @@ def _brpop_start(original: Method) -> Method:
         hold("pop", "invoke")
         result = original(self, *args, **kwargs)
         try:
-            _report_connection(self)
+            if any(map(_holds_tasks, self.active_queues)):
+                _report_connection(self)
         except Exception as error:
             emit("hook_failed", hook="consuming", error=failure(error))
         return result
 
     return _brpop_start
+
+
+def _holds_tasks(queue: str) -> bool:
+    # Mingle waits for its replies by BRPOP, too, on the connection on which tasks are to come later.
+    return not (".reply." in queue and queue.endswith(".pidbox"))
 
 
 def _report_connection(channel: Any) -> None:
