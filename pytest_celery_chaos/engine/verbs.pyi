@@ -934,10 +934,10 @@ class Checks:
         worker: str | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
-        """A worker must notice in time that its broker is silent: it gives its connection up, and says so in its
-        log.
+        """A worker must notice in time that its broker is silent, and give up a connection that does not answer.
 
-        One that does not notice waits for as long as the broker is silent, and nothing tells that it does.
+        One that does not notice waits as long as the connection stays open, and nothing in its log tells that it
+        does.
 
         *seen*: how many workers did not. Inconclusive where no worker was there, or the run was over before.
         """
@@ -1255,6 +1255,7 @@ class Checks:
     def no_critical(
         self,
         *,
+        known: list[Literal["KF-91"]] | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
         """No log of a worker, beat or client may have a line of level CRITICAL.

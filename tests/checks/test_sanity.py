@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_celery_chaos.checks.sanity import clean_end, exercised, no_critical, workers_alive
+from pytest_celery_chaos.history.log import History
 
 from .story import Story, clean
 
@@ -64,6 +65,26 @@ def test_critical_lines_violate(count: int) -> None:
     finding = no_critical(story.ends().history())
     assert (finding.outcome, finding.seen) == ("violated", count)
     assert "Unrecoverable" in finding.why
+
+
+def test_a_critical_line_of_an_unanswered_ack_is_explained_where_that_is_known() -> None:
+    def told(*, tag: str, phase: str, worker: str = "worker:a") -> History:
+        story = clean().worker("b")
+        story.event("worker:a", "ack", "invoke", task="t1", tag="tag-1")
+        story.event("worker:a", "ack", phase, task="t1", tag="tag-1")
+        story.event(worker, "critical", line=f"Couldn't ack '{tag}', reason:ConnectionError")
+        return story.ends().history()
+
+    cut = told(tag="tag-1", phase="unknown")
+    assert no_critical(cut, known=["KF-91"]).outcome == "holds"
+    assert no_critical(cut).seen == 1, "unless asked for, nothing explains it"
+    for other in (told(tag="tag-2", phase="unknown"), told(tag="tag-1", phase="ok")):
+        assert (no_critical(other, known=["KF-91"]).outcome, no_critical(other, known=["KF-91"]).seen) == (
+            "violated",
+            1,
+        )
+    elsewhere = told(tag="tag-1", phase="unknown", worker="worker:b")
+    assert no_critical(elsewhere, known=["KF-91"]).outcome == "violated"
 
 
 def test_nothing_is_left() -> None:
