@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal as signals
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -13,6 +14,7 @@ from pytest_celery_chaos.workers.recorded import STOP_SIGNALS, Recorded
 if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.local import LocalServer
     from pytest_celery_chaos.engine.run import Heal, Run
+    from pytest_celery_chaos.system.child import Child
 
 #: Signals that end a process of Celery or a server, sooner or later.
 _ENDING: Final = frozenset({"KILL", "TERM", "QUIT", "INT", "ABRT", "SEGV"})
@@ -45,15 +47,17 @@ def kill(
     """
     number, name = _signal(signal)
     victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
+    child = victim.child  # whoever waits for its end may start it again before we come to look
     if not isinstance(victim, Recorded):
         victim.kill(number)
-        return (lambda: _revive_broker(run, str(broker))) if name in _ENDING and not for_good else None
-    child = victim.child  # whoever waits for its end may start it again before we come to look
+        heals = name in _ENDING and not for_good
+        return (lambda: _revive_broker(run, str(broker), after=child)) if heals else None
     victim.kill(number, target=target, ending=name in _ENDING)
     run.let_go()
     if name == "KILL" and target != "child" and child is not None:
         child.wait(_GONE_WITHIN)
-    return (lambda: _revive(run, victim)) if name in _ENDING and target != "child" and not for_good else None
+    heals = name in _ENDING and target != "child" and not for_good
+    return (lambda: _revive(run, victim, after=child)) if heals else None
 
 
 def stop(
@@ -253,14 +257,23 @@ def _signal(name: str) -> tuple[int, str]:
         raise UsageError(f"no signal is called {name!r}", hint="KILL, TERM, QUIT, INT, HUP, USR1, STOP …") from None
 
 
-def _revive(run: Run, victim: Recorded) -> None:
+def _revive(run: Run, victim: Recorded, *, after: Child | None = None) -> None:
+    _ended(victim, after)
     if not victim.alive and not (run.settling and isinstance(victim, Beat)):
         run.environment.start_process(victim)
 
 
-def _revive_broker(run: Run, name: str) -> None:
+def _revive_broker(run: Run, name: str, *, after: Child | None = None) -> None:
+    _ended(run.broker(name), after)
     if not run.broker(name).alive:
         run.environment.start_broker(name)
+
+
+def _ended(victim: Recorded | LocalServer, child: Child | None) -> None:
+    """Give a signalled process the time to end, so that the heal finds it gone; one that goes on needs no heal."""
+    if child is not None and victim.child is child:
+        with contextlib.suppress(WaitExpired):
+            child.wait(_GONE_WITHIN)
 
 
 def _thaw(victim: Recorded) -> None:
