@@ -14,8 +14,9 @@ from live import live_session, runs
 from pytest_celery_chaos.brokers.find import find
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.engine.chaos import Chaos
-from pytest_celery_chaos.engine.interactive import end, start
+from pytest_celery_chaos.engine.interactive import start
 from pytest_celery_chaos.engine.plan import Plan
+from pytest_celery_chaos.engine.runner import finish
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.workers.spec import WorkerSpec
@@ -99,8 +100,8 @@ def set_up(session: Session) -> Iterator[SetUp]:
         return Stage(begun[-1])
 
     yield set_up
-    for chaos in begun:
-        end(chaos, judged=False)
+    for chaos in begun:  # unhealed: nobody needs any of it again
+        finish(chaos.run, session)
 
 
 @pytest.fixture(params=SERVERS, scope="module")

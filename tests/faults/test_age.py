@@ -46,6 +46,7 @@ def test_a_message_is_older_by_its_score(stage: Stage) -> None:
         ("result", 1, "celery-task-meta-one"),
         ("chord", 1, "celery-taskset-meta-one.s"),
         ("group", 1, "celery-taskset-meta-one"),
+        ("reply", 0, "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f.reply.celery.pidbox"),
     ],
 )
 def test_what_expires_does_so_sooner(stage: Stage, role: str, db: int, key: str) -> None:

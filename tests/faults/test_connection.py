@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from pytest_celery_chaos.brokers.keys import pending_brpop
+from pytest_celery_chaos.clients.spec import BeatSpec, EntrySpec
 from pytest_celery_chaos.errors import FaultWithoutEffect, UsageError
 from pytest_celery_chaos.system import wait
 
@@ -77,6 +78,42 @@ def test_no_such_connection(two: Stage) -> None:
         two.chaos.client_kill(worker="a", db=9)
     with pytest.raises(UsageError, match="name one process, or none"):
         two.chaos.client_kill(client="main", worker="a")
+
+
+def test_connections_of_one_client_or_of_one_database(two: Stage) -> None:
+    consumers(two, 2)
+    two.chaos.send(task="add", name="job")
+    two.chaos.get(task="job")
+    before = consumers(two, 2)
+    two.chaos.client_kill(client="main", type="normal", db=0)
+    gone = set(before) - set(others(two))
+    assert gone
+    assert {before[each]["db"] for each in gone} == {"0"}
+    before = consumers(two, 2)
+    two.chaos.client_kill(db=1)
+    gone = set(before) - set(others(two))
+    assert gone == {number for number, each in before.items() if each["db"] == "1"} != set()
+    two.chaos.send(task="add", name="more")
+    two.chaos.get(task="more")
+    assert two.chaos.history.of("get", "ok")
+    consumers(two, 2)
+
+
+def test_connections_of_a_beat(set_up: SetUp) -> None:
+    entry = EntrySpec("add", every=0.2)
+    stage = set_up(plan={"beats": {"ticker": BeatSpec("ticker", schedule={"tick": entry})}})
+    stage.chaos.wait(after="publish", beat="ticker")
+    with stage.outside() as bystander:
+        bystander.ping()
+        before = others(stage)
+        published = len(stage.chaos.history.of("publish", "ok", source="beat:ticker"))
+        stage.chaos.client_kill(beat="ticker")
+        gone = set(before) - set(others(stage))
+        assert {before[number]["addr"] for number in gone} == {
+            each["addr"] for each in stage.told("client_kill")["connections"]
+        }
+        assert bystander.client_id() in map(int, others(stage))
+    stage.chaos.wait(after="publish", beat="ticker", nth=published + 2)
 
 
 def test_on_a_unix_socket_all_or_nobody(set_up: SetUp) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from kombu import Connection, Exchange, Queue
 
 from pytest_celery_chaos.errors import FaultWithoutEffect, UsageError
+from pytest_celery_chaos.faults.keys import RoleName
 from pytest_celery_chaos.system import wait
 
 from .conftest import SetUp, Stage, solo
@@ -18,7 +19,7 @@ ID = "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
 
 @pytest.fixture(scope="module")
 def only(set_up: SetUp) -> Stage:
-    return set_up(plan={"queues": {"orders": {}}})
+    return set_up(workers=[solo("a", start=False, statedb="redis")], plan={"queues": {"orders": {}}})
 
 
 @pytest.fixture
@@ -41,8 +42,75 @@ def stage(only: Stage) -> Stage:
         backend.set(f"celery-task-meta-{task}", json.dumps({"status": "SUCCESS"}), ex=3600)
     for part in ("j", "s", "t"):
         backend.set(f"celery-taskset-meta-{ID}.{part}", "1", ex=3600)
+    backend.sadd(f"celery-taskset-meta-{ID}.d", "one")
+    backend.set(f"celery-taskset-meta-{ID}.c", "1", ex=3600)
     backend.set(f"celery-taskset-meta-{ID}", "[]")
     return stage
+
+
+#: By role, where one key of it lies.
+EVERY: dict[str, tuple[int, str]] = {
+    "queue": (0, "orders"),
+    "unacked": (0, "unacked"),
+    "unacked_index": (0, "unacked_index"),
+    "unacked_mutex": (0, "unacked_mutex"),
+    "binding": (0, "_kombu.binding.orders"),
+    "binding_permanent": (0, "_kombu.binding_permanent.orders"),
+    "binding_deadlines": (0, "_kombu.binding_deadlines"),
+    "reply": (0, f"{ID}.reply.celery.pidbox"),
+    "result": (1, "celery-task-meta-one"),
+    "group": (1, f"celery-taskset-meta-{ID}"),
+    "chord": (1, f"celery-taskset-meta-{ID}.d"),
+    "statedb": (15, "celery:worker:state:a@chaos:zrevoked"),
+}
+
+
+def test_every_role_is_tried() -> None:
+    assert set(EVERY) == set(get_args(RoleName))
+
+
+@pytest.fixture
+def every(stage: Stage) -> Stage:
+    """And the keys that only an older application, or a worker of another kind, writes."""
+    stage.outside(0).zadd("_kombu.binding_deadlines", {"orders": 1.0})
+    stage.outside(15).set("celery:worker:state:a@chaos:zrevoked", b"revoked ids")
+    return stage
+
+
+@pytest.mark.parametrize("role", EVERY)
+def test_each_role_expires_and_is_given_back_what_it_had(every: Stage, role: str) -> None:
+    db, key = EVERY[role]
+    client = every.outside(db)
+    before = client.pttl(key)
+    every.chaos.expire(role=role, ttl=50)
+    assert 0 < client.pttl(key) <= 50_000
+    every.chaos.heal()
+    assert client.pttl(key) == before if before == -1 else 50_000 < client.pttl(key) <= before
+
+
+@pytest.mark.parametrize("by", ["garbage", "another_type"])
+@pytest.mark.parametrize("role", EVERY)
+def test_each_role_is_overwritten_and_the_garbage_taken_away(every: Stage, role: str, by: str) -> None:
+    db, key = EVERY[role]
+    client = every.outside(db)
+    kind, size, expires = client.type(key), len(content(client, key)), client.pttl(key) > 0
+    every.chaos.overwrite(role=role, by=by)
+    assert (client.type(key) == kind) == (by == "garbage")
+    now = content(client, key)
+    assert len(now) == (size if by == "garbage" else 1)
+    assert all(b"garbage" in each for each in now)
+    assert (client.pttl(key) > 0) == expires
+    every.chaos.heal()
+    assert not client.exists(key), "what was there before does not come back"
+
+
+@pytest.mark.parametrize("role", EVERY)
+def test_each_role_is_deleted_for_good(every: Stage, role: str) -> None:
+    db, key = EVERY[role]
+    every.chaos.delete(role=role)
+    assert key in every.told("delete")["keys"]
+    every.chaos.heal()
+    assert not every.outside(db).exists(key)
 
 
 def message(task: str) -> str:
@@ -71,7 +139,8 @@ def held(task: str) -> str:
         ({"role": "result"}, 1, {"celery-task-meta-one", "celery-task-meta-two"}),
         ({"role": "group"}, 1, {f"celery-taskset-meta-{ID}"}),
         ({"role": "chord", "part": "s"}, 1, {f"celery-taskset-meta-{ID}.s"}),
-        ({"role": "chord"}, 1, {f"celery-taskset-meta-{ID}.{part}" for part in "jst"}),
+        ({"role": "chord", "part": "d"}, 1, {f"celery-taskset-meta-{ID}.d"}),
+        ({"role": "chord"}, 1, {f"celery-taskset-meta-{ID}.{part}" for part in "jstdc"}),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
@@ -139,33 +208,6 @@ def test_what_expires_at_once_is_gone(stage: Stage) -> None:
     wait.until(lambda: not stage.outside().exists("unacked"), what="unacked to expire", timeout=5)
     stage.chaos.heal()
     assert not stage.outside().exists("unacked")
-
-
-@pytest.mark.parametrize(
-    ("role", "db", "key", "kind"),
-    [
-        ("queue", 0, "orders", b"list"),
-        ("unacked", 0, "unacked", b"hash"),
-        ("unacked_index", 0, "unacked_index", b"zset"),
-        ("unacked_mutex", 0, "unacked_mutex", b"string"),
-        ("binding", 0, "_kombu.binding.orders", b"set"),
-        ("result", 1, "celery-task-meta-one", b"string"),
-    ],
-)
-def test_overwrite_leaves_garbage_of_the_same_type_or_of_another(
-    stage: Stage, role: str, db: int, key: str, kind: bytes
-) -> None:
-    client = stage.outside(db)
-    expires = client.pttl(key) > 0
-    size = content(client, key)
-    stage.chaos.overwrite(role=role)
-    assert client.type(key) == kind
-    now = content(client, key)
-    assert len(now) == len(size)
-    assert all(b"garbage" in each for each in now)
-    assert (client.pttl(key) > 0) == expires
-    stage.chaos.heal()
-    assert not client.exists(key), "its heal takes the garbage away, and brings nothing back"
 
 
 def content(client: Any, key: str) -> list[bytes]:
