@@ -20,6 +20,9 @@ VALUES = {
     "longer-than-timeout": "hazard",
     "revoked-killed": "hazard",
     "warm-shutdown": "holds",
+    "chord-in-order": "holds",
+    "beat-killed": "holds",
+    "connection-lost": "holds",
 }
 
 each_run = pytest.mark.parametrize("name", VALUES)
