@@ -198,9 +198,9 @@ def reconnects(history: History, *, within: Duration, worker: WorkerRef | None =
 
 
 def notices(history: History, *, since: StepRef, within: Duration, worker: WorkerRef | None = None) -> Finding:
-    """A worker must notice in time that its broker is silent: it gives its connection up, and says so in its log.
+    """A worker must notice in time that its broker is silent, and give up a connection that does not answer.
 
-    One that does not notice waits for as long as the broker is silent, and nothing tells that it does.
+    One that does not notice waits as long as the connection stays open, and nothing in its log tells that it does.
 
     *seen*: how many workers did not. Inconclusive where no worker was there, or the run was over before.
 
@@ -230,7 +230,8 @@ def notices(history: History, *, since: StepRef, within: Duration, worker: Worke
 
 
 def _first_loss(history: History, life: _Life, since: int) -> Event | None:
-    return next((e for e in history.of("connection_lost", source=life.source) if since <= e.t <= life.end), None)
+    given_up = [e for kind in ("connection_lost", "connection_dropped") for e in history.of(kind, source=life.source)]
+    return min((e for e in given_up if since <= e.t <= life.end), key=lambda event: event.t, default=None)
 
 
 def outages(history: History) -> Iterator[tuple[Event, Event | None]]:

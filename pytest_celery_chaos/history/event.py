@@ -115,6 +115,8 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "revoked": "a received task was discarded: reason (revoked, expired, terminated)",
         "settled": "the main process is done with the request",
         "connection_lost": "error, before (true: while connecting)",
+        "connection_dropped": "kombu gave up one that did not answer in time, to open it anew: type (normal for BRPOP, "
+        "or pubsub)",
         "connection_back": "the consumer is connected again",
         "prefetch": "basic_qos: count",
         "signal": "a shutdown signal's handler was entered: signal, handler",

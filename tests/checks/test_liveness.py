@@ -153,6 +153,13 @@ def test_a_worker_that_gives_its_connection_up_notices() -> None:
     assert noticed(silenced(4, 4.5, workers=("a", "b")).ends()).outcome == "holds"
 
 
+def test_a_worker_that_drops_one_connection_to_open_it_anew_notices() -> None:
+    story = silenced().event("worker:a", "connection_dropped", type="pubsub")
+    assert noticed(story.ends()).outcome == "violated"
+    story = Story().worker("a").at(2).fault("pause", name="silent", broker="main")
+    assert noticed(story.at(4).event("worker:a", "connection_dropped", type="pubsub").at(20).ends()).outcome == "holds"
+
+
 def test_a_worker_that_does_not_notice_or_too_late_violates() -> None:
     finding = noticed(silenced().ends())
     assert (finding.outcome, finding.seen) == ("violated", 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from pytest_celery_chaos.system import ports
+from pytest_celery_chaos.system import ports, wait
 
 from .lab import POOLS, VERSIONS, Lab, Process, in_order, life, step
 
@@ -233,6 +234,18 @@ def test_a_worker_that_waits_for_the_replies_of_mingle_does_not_yet_wait_for_mes
     second.until("consuming")
     kinds = [event.kind for event in second.events if (event.kind, event.phase) in MINGLE]
     assert kinds == ["control", "control", "consuming"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_connection_that_kombu_gives_up_is_told(lab: Lab, pool: str) -> None:
+    worker = lab.worker("5.7", pool, settings={"broker_transport_options": {"health_check_interval": 1}})
+    consuming = worker.until("consuming")
+    # A second after it has connected kombu sweeps tables of bindings, and would wait for the answer to that.
+    wait.until(lambda: time.monotonic_ns() > consuming.t + 1_800_000_000, what="that sweep to be over", timeout=5)
+    lab.server.client(0).client_pause(5_000)
+    worker.until("consuming", n=2)  # when the server answers again, and so on a connection that is new
+    assert "normal" in [event.attrs["type"] for event in worker.of("connection_dropped")]
+    no_hook_failed(worker)
 
 
 def test_each_failed_attempt_to_connect_is_told(lab: Lab) -> None:

@@ -103,6 +103,27 @@ def _report_connection(channel: Any) -> None:
     emit("consuming", address=f"{name[0]}:{name[1]}" if isinstance(name, tuple) else None)
 
 
+def _drops(kind: str, of: Callable[[Any], Any]) -> Callable[[Method], Method]:
+    """kombu's own look whether the server still answers on a connection; it drops one where that is overdue."""
+
+    def make(original: Method) -> Method:
+        def check(self: Any, *args: Any, **kwargs: Any) -> Any:
+            connected = [each for channel in self._channels if getattr(each := of(channel), "_sock", None) is not None]
+            result = original(self, *args, **kwargs)
+            for connection in connected:
+                if connection._sock is None:
+                    emit("connection_dropped", type=kind)
+            return result
+
+        return check
+
+    return make
+
+
+def _pubsub(channel: Any) -> Any:
+    return getattr(channel.__dict__.get("subclient"), "connection", None)
+
+
 def _basic_qos(original: Method) -> Method:
     def basic_qos(self: Any, prefetch_size: int = 0, prefetch_count: int = 0, *args: Any, **kwargs: Any) -> Any:
         result = original(self, prefetch_size, prefetch_count, *args, **kwargs)
@@ -119,6 +140,9 @@ def patch(module: ModuleType) -> None:
         wrap(module, "QoS.ack", _settle("ack"))
         wrap(module, "QoS.reject", _settle("reject"))
         wrap(module, "Channel._brpop_start", _brpop_start)
+        brpop, pubsub = _drops("normal", lambda channel: channel._in_poll), _drops("pubsub", _pubsub)
+        wrap(module, "MultiChannelPoller.maybe_check_brpop_health", brpop, optional=True)
+        wrap(module, "MultiChannelPoller.maybe_check_subclient_health", pubsub, optional=True)
         return
     wrap(module, "QoS.append", _base_only(_append))
     wrap(module, "QoS.ack", _base_only(_settle("ack")))
