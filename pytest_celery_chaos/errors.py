@@ -62,6 +62,10 @@ class KeeperGone(ChaosError):
     """The process that spawns and cleans up has died. Run again; if it repeats, report it with the run's folder."""
 
 
+class ProxyGone(ChaosError):
+    """The proxy between clients and servers has died. The run proves nothing: run again, and report its log."""
+
+
 class OverlayIneffective(ChaosError):
     """A setting given to a worker is not in force there. The application sets it where nothing can override it."""
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from pytest_celery_chaos.history.wire import ROLES
+
 Phase = Literal["invoke", "ok", "fail", "unknown"]
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -140,6 +142,11 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "ticking": "the first tick begins: scheduler, dbm (of its file), entries, max_interval, settings, versions",
         "due": "an entry is due: entry, task, every (s), count (of its runs so far), ago (s since the last one)",
         "sync": "invoke/ok/fail: the schedule is written to its file",
+        # seen on a link, by the proxy that stands in it
+        **{
+            f"wire_{role}": f"invoke (the request has come) / ok, fail (the server has answered) / unknown: {about}"
+            for role, about in ROLES.items()
+        },
         # seen from outside
         "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",
         "online": "a server answers PING: server, version, address",

@@ -29,7 +29,7 @@ monotonic and the wall clock (`monotonic`, `realtime`, in ns). Every other line 
 | key | meaning |
 |---|---|
 | `t` | CLOCK_MONOTONIC in ns: one clock for every process of the machine |
-| `source` | whom it is about: `client:NAME`, `worker:NAME`, `broker:NAME`, `harness` |
+| `source` | whom it is about: `client:NAME`, `worker:NAME`, `broker:NAME`, `link:NAME`, `harness` |
 | `kind` | see below |
 | `phase` | of what begins and ends: `invoke`, then `ok`, `fail` or `unknown` (nobody can say whether it took effect) |
 | `task` | the task's id |
@@ -38,6 +38,11 @@ monotonic and the wall clock (`monotonic`, `realtime`, in ns). Every other line 
 | `attrs` | what else is known |
 
 Task arguments and results are not recorded. Passwords are taken out of addresses.
+
+Events `wire_…` are those of a proxy in a link: one *unit* of commands, that is one command or a whole MULTI … EXEC, by
+its role. Of their attributes, `conn` is the connection's number, `command` (of a transaction `commands`), `key` and
+`db` what was sent, `rules` what was done to it, `error` and `nil` how the server answered; `name` and `tag` are the
+message's.
 """
 
 
