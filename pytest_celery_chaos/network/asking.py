@@ -97,8 +97,9 @@ class Asking(Flow):
         before = conversation.multi
         entry = conversation.request(args, self.framer.count if kind == HEAD else count)
         if kind == REST:
-            self.way.out(raw)
+            self._open, self._server_in_multi = conversation.multi, conversation.multi is not None
             self._expect(entry)
+            self.way.out(raw)
             return
         multi = conversation.multi or before
         frame = Frame(raw, args, entry, kind != HEAD)

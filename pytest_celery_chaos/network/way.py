@@ -95,6 +95,6 @@ class Way:
 
     def _join(self) -> None:
         self._line = list(self._stages.values())
-        for stage, following in zip(self._line, [*self._line[1:], None], strict=True):
+        for stage, following in zip(self._line, [*self._line[1:], None], strict=False):
             stage.feed_next = following.feed if following else self.target.write
             stage.close_next = following.close if following else self.target.finish
