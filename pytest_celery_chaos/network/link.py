@@ -199,7 +199,8 @@ class Link:
 
     def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
         if self._ledger is None:
-            return {"kind": kind, "phase": phase, "task": task, "attrs": attrs, "source": self.source}
+            t, pid = time.monotonic_ns(), os.getpid()
+            return {"t": t, "source": self.source, "kind": kind, "phase": phase, "task": task, "pid": pid, "attrs": attrs}
         return self._ledger.write(kind, phase, task, attrs)
 
     def stats(self) -> dict[str, Any]:
