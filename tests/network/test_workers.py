@@ -138,28 +138,31 @@ def _more(lab: WiredLab, app: Any, worker: Any) -> None:
 
 
 HOLDS = [
-    # Held there and killed: executions, messages in the queue, entries of `unacked`.
-    ("pop", "after", 0, 0, 0),
-    ("record", "before", 0, 0, 0),
-    ("record", "after", 0, 0, 1),
-    ("store", "before", 1, 0, 0),
-    ("store", "after", 1, 0, 0),
+    # Held there and killed: executions, messages in the queue, entries of `unacked`, results.
+    ("pop", "after", 0, 0, 0, 0),
+    ("record", "before", 0, 0, 0, 0),
+    ("record", "after", 0, 0, 1, 0),
+    ("store", "before", 1, 0, 1, 0),
+    ("store", "after", 1, 0, 1, 1),
+    ("ack", "before", 1, 0, 1, 1),
+    ("ack", "after", 1, 0, 0, 1),
 ]
 
 
-@pytest.mark.parametrize(("point", "side", "ran", "queued", "unacked"), HOLDS)
+@pytest.mark.parametrize(("point", "side", "ran", "queued", "unacked", "stored"), HOLDS)
 @pytest.mark.parametrize("pool", ["solo", "prefork"])
 def test_held_at_a_point_on_the_wire_and_killed(
-    lab: WiredLab, pool: str, point: str, side: str, ran: int, queued: int, unacked: int
+    lab: WiredLab, pool: str, point: str, side: str, ran: int, queued: int, unacked: int, stored: int
 ) -> None:
     python("5.7")
-    worker, app = lab.worker("5.7", pool), lab.app()
+    # Late, so that store and acknowledgement come in this order on every pool.
+    worker, app = lab.worker("5.7", pool, settings={"task_acks_late": True}), lab.app()
     kind, phase = WIRE_POINTS[point][side == "after"]
     killed, told = threading.Event(), list[Event]()
 
     def kill(_: Any, event: Event) -> None:
         told.append(event)
-        worker.kill()
+        lab.keeper.end(worker.child)  # all of it: a pool's process that still dies could still send
         killed.set()
 
     lab.gate.arm(Pattern(f"wire_{kind}", phase, "link:a", ids=("job-",)), kill)  # type: ignore[arg-type]
@@ -169,6 +172,7 @@ def test_held_at_a_point_on_the_wire_and_killed(
     keys = lab.keys()
     assert len(keys["queues"]["celery"]) == queued
     assert len(keys["unacked"]) == unacked
+    assert len(keys["results"]) == stored
     assert len(worker.of("started")) == ran
     assert told[0].task == "job-1"
     with Tail(lab.ledgers) as tail:
