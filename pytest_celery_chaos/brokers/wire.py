@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 #: Of the commands in one MULTI … EXEC, the first of these that occurs is the unit's role.
 _ORDER: Final = (
-    *("record", "ack", "publish", "reply", "chord_part", "chord_finish", "chord_join", "chord_claim", "chord_size"),
+    *("record", "restore", "ack", "publish", "reply", "chord_part", "chord_finish", "chord_join", "chord_claim", "chord_size"),
     *("store", "store_group", "bind", "unbind", "delete_queue", "declare", "lookup"),
     *(role for role in ROLES if role != "other"),
 )
-_FIRST: Final = {role: number for number, role in enumerate(dict.fromkeys(_ORDER))}
+_RANK: Final = {role: number for number, role in enumerate(dict.fromkeys([*_ORDER, "other"]))}
+_LAST: Final = len(_RANK)
 _HANDSHAKE: Final = frozenset(
     b"PING HELLO AUTH CLIENT SELECT INFO ECHO QUIT RESET READONLY READWRITE ASKING COMMAND CONFIG ROLE".split()
 )
@@ -108,7 +109,7 @@ class Wire:
         self._known: dict[tuple[bytes, bytes], str] = {}
 
     def role(self, command: bytes, args: Sequence[bytes]) -> str:
-        """The role of one command. Those of a MULTI … EXEC are put together by :func:`first`.
+        """The role of one command. Those of a MULTI … EXEC are put together by :func:`joined`.
 
         :param command: its name in capitals.
         :param args: all that is known of it, its name among them.
@@ -194,13 +195,14 @@ def message(head: bytes) -> tuple[bytes | None, bytes | None, bytes | None]:
     return task, name, tag
 
 
-def first(roles: Sequence[str], watched: bool) -> str:
-    """The role of a MULTI … EXEC of commands of these roles.
+def joined(role: str, other: str, watched: bool) -> str:
+    """The role of a MULTI … EXEC that has been *role* so far, with one more command of the role *other*.
 
     :param watched: a WATCH of `unacked` came before it.
     """
-    role = min(roles, key=lambda each: _FIRST.get(each, len(_FIRST)), default="other")
-    return "restore" if watched and role in ("ack", "publish") else role
+    if watched and other in ("ack", "publish"):
+        other = "restore"
+    return role if _RANK.get(role, _LAST) <= _RANK[other] else other
 
 
 def _channel(channel: bytes) -> str:

@@ -48,9 +48,13 @@ class Answering(Flow):
             self.split(chunk, frames)
             self.pump()
             return
-        begin = 0
+        begin, pending, odd = 0, conversation.pending, conversation.odd
         for end, head in frames:
-            conversation.reply(chunk[begin : min(end, begin + KEPT)] if head is None else head)
+            if not odd and (chunk[begin] if head is None else head[0]) != 62:  # no push
+                if pending:
+                    pending.popleft()
+            else:
+                conversation.reply(chunk[begin : min(end, begin + KEPT)] if head is None else head)
             begin = end
         self.state = SENT if self.framer.size else BETWEEN
 

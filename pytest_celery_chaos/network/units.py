@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pytest_celery_chaos.brokers.wire import Wire, first, message
+from pytest_celery_chaos.brokers.wire import Wire, joined, message
 
 _KEY: Final = 512
 _COMMANDS: Final = 16
@@ -98,6 +98,7 @@ class Conversation:
     :ivar pending: the units whose replies are due, in order.
     :ivar multi: the transaction that has begun and has not been executed.
     :ivar blind: it is a replica's: what follows is no conversation.
+    :ivar odd: not everything that the server says of itself is marked as such: see :meth:`reply`.
     :ivar special: how many of the pending are :attr:`Unit.special`.
     """
 
@@ -108,7 +109,7 @@ class Conversation:
         self.db = self.special = 0
         self.blind = False
         self.watched = False
-        self._roles: list[str] = []
+        self.odd = False
         self._listening = self._monitoring = False
         self._channels = self._patterns = 0
         self._mute = b""
@@ -157,8 +158,7 @@ class Conversation:
                 self.db = 0
             return self._muted(unit)
         role = seen.wire.role(command, args)
-        self._roles.append(role)
-        unit.role = first(self._roles, self.watched)
+        unit.role = joined(unit.role, role, self.watched)
         if unit.commands is not None and len(unit.commands) < _COMMANDS:
             unit.commands.append(command)
         if not unit.key and len(args) > 1:
@@ -185,7 +185,6 @@ class Conversation:
     def _multi(self, command: bytes, args: Sequence[bytes], count: int) -> Unit | None:
         self.multi = Unit("", command, b"", self.db)
         self.multi.commands = [command]
-        self._roles = []
         return self._muted(INNER)
 
     def _watch(self, command: bytes, args: Sequence[bytes], count: int) -> Unit | None:
@@ -205,13 +204,13 @@ class Conversation:
         return self._unit(command, args)
 
     def _listen(self, command: bytes, args: Sequence[bytes], count: int) -> Unit | None:
-        self._listening = True
+        self._listening = self.odd = True
         unit = self._unit(command, args)
         unit.replies = count - 1
         return unit
 
     def _monitor(self, command: bytes, args: Sequence[bytes], count: int) -> Unit | None:
-        self._monitoring = True
+        self._monitoring = self.odd = True
         return self._unit(command, args)
 
     def _sync(self, command: bytes, args: Sequence[bytes], count: int) -> Unit | None:

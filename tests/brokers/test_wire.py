@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_celery_chaos.brokers.roles import Naming
-from pytest_celery_chaos.brokers.wire import Wire, first, message, record
+from pytest_celery_chaos.brokers.wire import Wire, joined, message, record
 from pytest_celery_chaos.history.wire import ROLES
 
 META = "celery-task-meta-7d1b"
@@ -158,11 +158,14 @@ def test_where_queues_are_known_no_other_list_is_one() -> None:
         ([f"ZRANGE {GROUP}.j 0 -1"], False, "chord_join"),
         ([f"DEL {GROUP}.j", f"DEL {GROUP}.t", f"DEL {GROUP}.s"], False, "chord_finish"),
         (["SET mine 1", "GET mine"], False, "other"),
-        ([], False, "other"),
     ],
 )  # fmt: skip
 def test_the_role_of_a_transaction(lines: list[str], watched: bool, wanted: str) -> None:
-    assert first([role(line) for line in lines], watched) == wanted
+    for order in (lines, lines[::-1]):
+        unit = ""
+        for line in order:
+            unit = joined(unit, role(line), watched)
+        assert unit == wanted
 
 
 def test_what_a_message_says_of_itself() -> None:
