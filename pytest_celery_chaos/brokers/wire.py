@@ -19,12 +19,24 @@ if TYPE_CHECKING:
 
 #: Of the commands in one MULTI … EXEC, the first of these that occurs is the unit's role.
 _ORDER: Final = (
-    *("record", "restore", "ack", "publish", "reply", "chord_part", "chord_finish", "chord_join", "chord_claim", "chord_size"),
+    *(
+        "record",
+        "restore",
+        "ack",
+        "publish",
+        "reply",
+        "chord_part",
+        "chord_finish",
+        "chord_join",
+        "chord_claim",
+        "chord_size",
+    ),
     *("store", "store_group", "bind", "unbind", "delete_queue", "declare", "lookup"),
     *(role for role in ROLES if role != "other"),
 )
 _RANK: Final = {role: number for number, role in enumerate(dict.fromkeys([*_ORDER, "other"]))}
 _LAST: Final = len(_RANK)
+_RESTORED: Final = frozenset({"ack", "publish"})
 _HANDSHAKE: Final = frozenset(
     b"PING HELLO AUTH CLIENT SELECT INFO ECHO QUIT RESET READONLY READWRITE ASKING COMMAND CONFIG ROLE".split()
 )
@@ -118,6 +130,8 @@ class Wire:
         known = self._known.get((command, key))
         if known is not None:
             return known
+        if key.startswith(self._result) and (role := _ROLE_OF.get((command, "result"))) is not None:
+            return role
         if command in _SCRIPTS:
             key = args[3] if len(args) > 3 else b""
             if key.endswith(b".c") and args[2] == b"2":
@@ -190,9 +204,8 @@ class Wire:
 
 def message(head: bytes) -> tuple[bytes | None, bytes | None, bytes | None]:
     """Task id, task name and delivery tag of a message, or of a reply with one in it, as far as *head* has them."""
-    found = [pattern.search(head) for pattern in (_ID, _NAME, _TAG)]
-    task, name, tag = (match and match[1] for match in found)
-    return task, name, tag
+    task, name, tag = _ID.search(head), _NAME.search(head), _TAG.search(head)
+    return task and task[1], name and name[1], tag and tag[1]
 
 
 def joined(role: str, other: str, watched: bool) -> str:
@@ -200,7 +213,7 @@ def joined(role: str, other: str, watched: bool) -> str:
 
     :param watched: a WATCH of `unacked` came before it.
     """
-    if watched and other in ("ack", "publish"):
+    if watched and other in _RESTORED:
         other = "restore"
     return role if _RANK.get(role, _LAST) <= _RANK[other] else other
 

@@ -33,7 +33,7 @@ class Answering(Flow):
         if conversation.blind:
             self.way.out(chunk)
             return
-        careful = self.link.careful() or conversation.special or self.busy
+        careful = self.link.careful() or conversation.special or not self.calm
         if not careful:
             self.way.out(chunk)
         try:

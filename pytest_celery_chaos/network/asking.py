@@ -59,7 +59,7 @@ class Asking(Flow):
         if conversation.blind:
             self.way.out(chunk)
             return
-        if not self.link.careful() and not self.busy:
+        if not self.link.careful() and self.calm:
             self.way.out(chunk)
             try:
                 for _, args, count in self.framer.feed(chunk):
@@ -77,7 +77,7 @@ class Asking(Flow):
             self.let_go(chunk)
             self.pump()
             return
-        if not self.busy and conversation.multi is not None:
+        if self.calm and conversation.multi is not None:
             self._open, self._server_in_multi = conversation.multi, True  # it began before anything was armed
         self.split(chunk, frames)
         self.pump()

@@ -50,6 +50,8 @@ class Flow:
         self.script: deque[Step] = deque()
         self.dropping = False
         self.ending = False
+        self.calm = True
+        """Nothing is undecided: what comes next need not be looked at, unless something is armed."""
         self._partial = b""
         self._limit = limit
         self.way: Way
@@ -88,6 +90,7 @@ class Flow:
                 self.take(*self.items.popleft())
             elif not self.settle():
                 break
+        self.calm = not self.busy
         if self.ending and not (self.held or self.script or self.items):
             self.ending = False
             self.way.finish()

@@ -162,7 +162,7 @@ class Link:
             and (rule.in_whole or not multi) is not inside
             and rule.takes(unit, command, key, head, multi)
         ]
-        if found:
+        if found or any(rule.over for rule in self.rules):  # it may have acted on another link
             self.weigh()
         return found
 
@@ -200,7 +200,15 @@ class Link:
     def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
         if self._ledger is None:
             t, pid = time.monotonic_ns(), os.getpid()
-            return {"t": t, "source": self.source, "kind": kind, "phase": phase, "task": task, "pid": pid, "attrs": attrs}
+            return {
+                "t": t,
+                "source": self.source,
+                "kind": kind,
+                "phase": phase,
+                "task": task,
+                "pid": pid,
+                "attrs": attrs,
+            }
         return self._ledger.write(kind, phase, task, attrs)
 
     def stats(self) -> dict[str, Any]:

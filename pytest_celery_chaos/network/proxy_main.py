@@ -173,4 +173,5 @@ def main() -> None:
     path, ledgers, control = sys.argv[1:4]
     process = ProxyProcess(path, ledgers or None, control or None)
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # cycles are made by connections alone, and few
     process.loop.run()

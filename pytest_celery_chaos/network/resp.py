@@ -26,6 +26,66 @@ class Malformed(Exception):
     """These bytes are no RESP. The server will say so itself; nobody can tell its replies apart from now on."""
 
 
+#: Most requests of Celery's are in transactions: these are whole ones by themselves.
+_WHOLE = [(b"*1\r\n$%d\r\n%s\r\n" % (len(word), word), [word]) for word in (b"MULTI", b"EXEC")]
+_USUAL = tuple(raw for raw, _ in _WHOLE)
+
+
+def _one(data: bytes, position: int, found: list[tuple[int, list[bytes], int]]) -> int:
+    """Frame one request of the usual kind: where it ends; 0: it does not end in *data*."""
+    size, find = len(data), data.find
+    end = find(b"\r\n", position)
+    if end < 0:
+        return 0
+    args: list[bytes] = []
+    at, count = end + 2, int(data[position + 1 : end])
+    for number in range(count):
+        if at + 3 >= size or data[at] != 36:
+            return 0
+        if data[at + 2] == 13:  # one digit
+            length, at = data[at + 1] - 48, at + 4
+            if length > 9:
+                return 0
+        else:
+            end = find(b"\r\n", at)
+            if end < 0:
+                return 0
+            length, at = int(data[at + 1 : end]), end + 2
+        if length < 0:
+            return 0
+        if number < ARGUMENTS:
+            args.append(data[at : at + (length if length < ARGUMENT else ARGUMENT)])
+        at += length + 2
+        if at > size:
+            return 0
+    found.append((at, args, max(0, count)))
+    return at
+
+
+def _flat(data: bytes, position: int) -> int:
+    """Where an array without others in it ends; 0: it is none, or does not end in *data*."""
+    size, find = len(data), data.find
+    end = find(b"\r\n", position)
+    if end < 0 or data[position + 1] == 63:
+        return 0
+    at = end + 2
+    for _ in range(int(data[position + 1 : end])):
+        end = find(b"\r\n", at)
+        if end < 0:
+            return 0
+        kind = data[at]
+        if kind == 36 and data[at + 1] != 63:
+            length = int(data[at + 1 : end])
+            at = end + length + 4 if length >= 0 else end + 2
+            if at > size:
+                return 0
+        elif kind in _LINES:
+            at = end + 2
+        else:
+            return 0
+    return at
+
+
 class Requests:
     """The client's stream.
 
@@ -49,30 +109,21 @@ class Requests:
         :raises Malformed: neither a request nor an inline command.
         """
         found: list[tuple[int, list[bytes], int]] = []
-        position, size, find = 0, len(data), data.find
+        position, size = 0, len(data)
         try:
             while position < size:
                 if self.size == 0 and data[position] == 42:
-                    end = find(b"\r\n", position)
-                    if end > 0:
-                        args, at = [], end + 2
-                        count = int(data[position + 1 : end])
-                        for number in range(count):
-                            end = find(b"\r\n", at)
-                            if end < 0 or data[at] != 36:
+                    if data.startswith(_USUAL, position):
+                        for raw, args in _WHOLE:
+                            if data.startswith(raw, position):
+                                position += len(raw)
+                                found.append((position, args, 1))
                                 break
-                            length = int(data[at + 1 : end])
-                            if length < 0:
-                                raise Malformed(data[at:end])
-                            if number < ARGUMENTS:
-                                args.append(data[end + 2 : end + 2 + (length if length < ARGUMENT else ARGUMENT)])
-                            at = end + length + 4
-                            if at > size:
-                                break
-                        else:
-                            found.append((at, args, max(0, count)))
-                            position = at
-                            continue
+                        continue
+                    end = _one(data, position, found)
+                    if end:
+                        position = end
+                        continue
                 position = self._resume(data, position, found)
         except ValueError as error:
             raise Malformed(str(error)) from None
@@ -158,8 +209,12 @@ class Replies:
             while position < size:
                 if self.size == 0:
                     kind = data[position]
-                    end = find(b"\r\n", position)
-                    if end > 0:
+                    if kind == 42:
+                        if end := _flat(data, position):
+                            position = end
+                            found.append((position, None))
+                            continue
+                    elif (end := find(b"\r\n", position)) > 0:
                         if kind in _LINES:
                             position = end + 2
                             found.append((position, None))

@@ -21,6 +21,7 @@ _UNKNOWN: Final = 50
 _ANNOUNCED: Final = re.compile(rb"[*>]\d+\r\n[$+](?:\d+\r\n)?(\w+)\r\n")
 _COUNT: Final = re.compile(rb":(\d+)\r\n\Z")
 _MESSAGES: Final = frozenset({b"message", b"pmessage", b"smessage", b"invalidate"})
+_ENDS: Final = frozenset({b"EXEC", b"DISCARD", b"RESET"})
 _CONFIRM: Final = frozenset(b"subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe".split())
 
 
@@ -35,23 +36,20 @@ class Unit:
     :ivar special: its reply has to be looked at, whether or not anything is armed by then.
     """
 
-    __slots__ = ("command", "commands", "db", "key", "name", "replies", "role", "shadow", "special", "tag", "task",
-                 "told")  # fmt: skip
+    # On the class, not in every instance: most units are never anything but counted.
+    commands: list[bytes] | None = None
+    task: bytes | None = None
+    name: bytes | None = None
+    tag: bytes | None = None
+    replies = 1
+    shadow = told = special = False
 
     def __init__(self, role: str, command: bytes, key: bytes, db: int) -> None:
         self.role, self.command, self.key, self.db = role, command, key, db
-        self.commands: list[bytes] | None = None
-        self.task: bytes | None = None
-        self.name: bytes | None = None
-        self.tag: bytes | None = None
-        self.replies = 1
-        self.shadow = self.told = self.special = False
 
 
 class Said(Unit):
     """Stands in the queue of replies for one that the proxy itself gives when its turn comes."""
-
-    __slots__ = ("answer",)
 
     def __init__(self, answer: bytes) -> None:
         super().__init__("", b"", b"", 0)
@@ -126,7 +124,8 @@ class Conversation:
             return self._inside(self.multi, command, args)
         if (special := _SPECIAL.get(command)) is not None:
             return special(self, command, args, count)
-        return self._muted(self._unit(command, args))
+        unit = self._unit(command, args)
+        return unit if not self._mute else self._muted(unit)
 
     def _unit(self, command: bytes, args: Sequence[bytes]) -> Unit:
         seen = self.seen
@@ -149,7 +148,7 @@ class Conversation:
 
     def _inside(self, unit: Unit, command: bytes, args: Sequence[bytes]) -> Unit | None:
         seen = self.seen
-        if command in (b"EXEC", b"DISCARD", b"RESET"):
+        if command in _ENDS:
             self.multi, self.watched = None, False
             if unit.role == "":
                 unit.role = "other"
@@ -158,20 +157,22 @@ class Conversation:
                 self.db = 0
             return self._muted(unit)
         role = seen.wire.role(command, args)
-        unit.role = joined(unit.role, role, self.watched)
-        if unit.commands is not None and len(unit.commands) < _COMMANDS:
-            unit.commands.append(command)
+        if role != unit.role:
+            unit.role = joined(unit.role, role, self.watched)
+        commands = unit.commands
+        if commands is not None and len(commands) < _COMMANDS:
+            commands.append(command)
         if not unit.key and len(args) > 1:
             unit.key = args[1][:_KEY]
-        if command == b"HSET" and role == "record" and len(args) > 3:
+        if role == "record" and len(args) > 3 and command == b"HSET":
             unit.tag = args[2]
             unit.task, unit.name, _ = message(args[3])
             seen.remember(unit.tag, unit.task, unit.name)
         elif seen.eager:
             self._whose(unit, command, args)
-        if command == b"SELECT" and len(args) > 1 and args[1].isdigit():
+        if role == "handshake" and command == b"SELECT" and len(args) > 1 and args[1].isdigit():
             self.db = int(args[1])
-        return self._muted(INNER)
+        return INNER if not self._mute else self._muted(INNER)
 
     def _muted(self, unit: Unit) -> Unit | None:
         if not self._mute:
