@@ -1,16 +1,42 @@
-"""Tests of what an extra brings skip where it is not installed, and fail in CI."""
+"""Tests of what an extra or a server brings skip where it is not installed, and fail in CI."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
+
+from pytest_celery_chaos.brokers.find import find
+from pytest_celery_chaos.errors import ServerNotFound
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip where something is not installed; in CI nothing may be missing."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def need_statedb() -> None:
     """The package celery-redis-statedb, of the extra ``statedb``."""
     if importlib.util.find_spec("celery_redis_statedb") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("celery-redis-statedb is not installed: pip install pytest-celery-chaos[statedb]")
-        pytest.skip("the extra `statedb` is not installed")
+        missing("celery-redis-statedb is not installed: pip install pytest-celery-chaos[statedb]")
+
+
+@contextmanager
+def server_needed() -> Iterator[None]:
+    """Around what looks for a server."""
+    try:
+        yield
+    except ServerNotFound as error:
+        missing(str(error))
+
+
+def need_server() -> None:
+    """Any server at all."""
+    with server_needed():
+        find("valkey", None)

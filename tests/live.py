@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from extras import need_server
 
-from pytest_celery_chaos.brokers.find import find
 from pytest_celery_chaos.engine.run import Run
 from pytest_celery_chaos.engine.runner import run_plan
 from pytest_celery_chaos.engine.session import Session
-from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.verdict import Judgement, Verdict
@@ -59,12 +57,7 @@ Runs = Callable[[str], Ran]
 @pytest.fixture(scope="session")
 def live_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """One keeper for all runs; without a server the tests are skipped, and in CI they fail."""
-    try:
-        find("valkey", None)
-    except ServerNotFound as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    need_server()
     session = Session(tmp_path_factory.mktemp("runs"))
     yield session
     session.close()

@@ -14,10 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from pytest_celery_chaos.brokers.find import find
-from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.system.keeper_main import descendants
 
@@ -26,16 +22,6 @@ COMMAND = (str(Path(sys.executable).with_name("celery-chaos")),)
 
 _LISTENING = "0A"
 _INODE = re.compile(r"socket:\[(\d+)\]")
-
-
-def need_server() -> None:
-    """Without any server the test is skipped, and in CI it fails."""
-    try:
-        find("valkey", None, None)
-    except ServerNotFound as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 def heed_signals() -> None:

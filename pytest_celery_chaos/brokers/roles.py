@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.keys import BINDING, RESULT, SEP, UNACKED, UNACKED_INDEX, UNACKED_MUTEX, result_prefix
 
 if TYPE_CHECKING:
     from redis import Redis
 
-Role = Literal[
+#: What a fault of data can be about.
+RoleName: TypeAlias = Literal[
     "queue",
     "unacked",
     "unacked_index",
@@ -29,9 +30,8 @@ Role = Literal[
     "group",
     "chord",
     "statedb",
-    "harness",
-    "other",
 ]
+Role: TypeAlias = RoleName | Literal["harness", "other"]
 
 BINDING_PERMANENT: Final = "_kombu.binding_permanent."
 BINDING_DEADLINES: Final = "_kombu.binding_deadlines"

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_celery_chaos.brokers.answers import answering
+from pytest_celery_chaos.brokers.roles import RoleName
 from pytest_celery_chaos.errors import FaultWithoutEffect
 from pytest_celery_chaos.faults.garbage import clear, garble, retype
-from pytest_celery_chaos.faults.keys import Chosen, PartName, RoleName, choose, each
+from pytest_celery_chaos.faults.keys import Chosen, PartName, choose, each
 from pytest_celery_chaos.values import AppRef, BrokerRef, Duration, TaskRef, WorkerRef
 
 if TYPE_CHECKING:

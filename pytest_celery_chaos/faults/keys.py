@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.keyspace import Keyspace
     from pytest_celery_chaos.engine.run import Run
 
-#: What a fault of data can be about; see :mod:`pytest_celery_chaos.brokers.roles`.
-RoleName: TypeAlias = Literal[
-    "queue",
-    "unacked",
-    "unacked_index",
-    "unacked_mutex",
-    "binding",
-    "binding_permanent",
-    "binding_deadlines",
-    "reply",
-    "result",
-    "group",
-    "chord",
-    "statedb",
-]
 PartName: TypeAlias = Literal["j", "t", "s", "d", "c"]
 
 _BACKEND: Final = frozenset({"result", "group", "chord"})

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_celery_chaos.brokers.answers import answering
-from pytest_celery_chaos.brokers.roles import text
+from pytest_celery_chaos.brokers.roles import RoleName, text
 from pytest_celery_chaos.errors import FaultWithoutEffect, UsageError
 from pytest_celery_chaos.faults.filler import FILLER_DB, ROOM, Pressure
-from pytest_celery_chaos.faults.keys import Chosen, RoleName, choose
+from pytest_celery_chaos.faults.keys import Chosen, choose
 from pytest_celery_chaos.values import AppRef, BrokerRef, Count, Duration, TaskRef
 
 if TYPE_CHECKING:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import server_needed
 
 from pytest_celery_chaos.brokers.find import NAMES, Binary, available, find
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.system.keeper import Keeper
 
 Launch = Callable[..., LocalServer]
@@ -26,12 +25,8 @@ def _on_path() -> list[Binary]:
 def required(name: str) -> Binary:
     """The server ``valkey-9.1``; without it the test is skipped, and in CI it fails."""
     server, _, version = name.partition("-")
-    try:
+    with server_needed():
         return find(server, version)  # type: ignore[arg-type]
-    except ServerNotFound as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=[*NAMES, *(f"{b.server}-{b.version} on PATH" for b in _on_path())])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from started import need_server
+from extras import need_server
 
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.runner import run_plan

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from started import COMMAND, PYTEST, need_server, run
+from extras import need_server
+from started import COMMAND, PYTEST, run
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

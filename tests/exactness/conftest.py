@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from pytest_celery_chaos.errors import ServerNotFound
+from extras import server_needed
 
 from .bench import Bench
 
 
 def bench_or_skip(pool: str, store: Path, **more: object) -> Bench:
     """A bench; without its server the test is skipped, and in CI it fails."""
-    try:
+    with server_needed():
         return Bench(pool, store, **more)  # type: ignore[arg-type]
-    except ServerNotFound as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

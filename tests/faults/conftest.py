@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from extras import server_needed
 from live import live_session, runs
 
 from pytest_celery_chaos.brokers.find import find
@@ -18,7 +18,6 @@ from pytest_celery_chaos.engine.interactive import start
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.runner import finish
 from pytest_celery_chaos.engine.session import Session
-from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: The newest server and the oldest: where their commands differ, both are broken.
@@ -70,12 +69,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 def spec_of(server: str, **broker: Any) -> BrokerSpec:
     """The broker *server* (``valkey-9.1``); without it the test is skipped, and in CI it fails."""
     kind, _, version = server.partition("-")
-    try:
+    with server_needed():
         find(kind, version)  # type: ignore[arg-type]
-    except ServerNotFound as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
     return BrokerSpec(server=kind, version=version, **broker)  # type: ignore[arg-type]
 
 

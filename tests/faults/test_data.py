@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 from kombu import Connection, Exchange, Queue
 
+from pytest_celery_chaos.brokers.roles import RoleName
 from pytest_celery_chaos.errors import FaultWithoutEffect, UsageError
-from pytest_celery_chaos.faults.keys import RoleName
 from pytest_celery_chaos.system import wait
 
 from .conftest import SetUp, Stage, solo

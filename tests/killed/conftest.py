@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from started import COMMAND, PYTEST, Started, need_server, starter
+from extras import need_server
+from started import COMMAND, PYTEST, Started, starter
 
 from pytest_celery_chaos.cli import commands
 from pytest_celery_chaos.system import wait

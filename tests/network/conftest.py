@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +10,12 @@ from typing import Any
 
 import pytest
 import redis
+from extras import server_needed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.ledger import Tail
 from pytest_celery_chaos.network.proxy import Proxy
@@ -36,12 +35,8 @@ def server(request: pytest.FixtureRequest, keeper: Keeper, tmp_path_factory: pyt
     """The oldest server and the newest; where they are missing the test is skipped, and fails in CI."""
     kind, _, version = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
-    try:
+    with server_needed():
         made = LocalServer(BrokerSpec(server=kind, version=version), keeper, folder / "data", folder / "log")
-    except ServerNotFound as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
     made.start()
     yield made
     made.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import missing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -126,9 +126,7 @@ def test_a_hundred_thousand_frames(script: Script) -> None:
 def test_redis_benchmark(wired: Wired, looking: bool) -> None:
     program = shutil.which("redis-benchmark")
     if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("redis-benchmark is missing")
-        pytest.skip("no redis-benchmark")
+        missing("redis-benchmark is not in PATH: it comes with redis-tools")
     if looking:
         wired.proxy.timeline(["publish"])
     tests = "ping,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,mset"
@@ -149,9 +147,7 @@ def test_redis_benchmark(wired: Wired, looking: bool) -> None:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A certificate of 127.0.0.1 and its key."""
     if shutil.which("openssl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("no openssl to make a certificate with")
+        missing("openssl, which makes a certificate, is not in PATH")
     folder = tmp_path_factory.mktemp("tls")
     names = str(folder / "cert.pem"), str(folder / "key.pem")
     subprocess.run(

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import missing, server_needed
 from recorder.lab import VERSIONS, Lab
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.engine.gate import Gate
 from pytest_celery_chaos.engine.pattern import Pattern
-from pytest_celery_chaos.errors import ServerNotFound, StartFailed
+from pytest_celery_chaos.errors import StartFailed
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.ledger import Tail
 from pytest_celery_chaos.history.wire import WIRE_POINTS
@@ -54,10 +55,8 @@ class WiredLab(Lab):
 @pytest.fixture(scope="module")
 def broker(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("broker")
-    try:
+    with server_needed():
         made = LocalServer(BrokerSpec(server="redis"), keeper, folder / "data", folder / "log")
-    except ServerNotFound as error:
-        pytest.skip(str(error))
     made.start()
     yield made
     made.close()
@@ -82,7 +81,7 @@ def python(version: str) -> None:
     try:
         python_for(version)
     except StartFailed as error:
-        pytest.skip(str(error))
+        missing(str(error))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from extras import missing
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
@@ -16,13 +16,6 @@ from pytest_celery_chaos.system.keeper import Keeper
 from pytest_celery_chaos.workers.runtime import python_for
 
 from .lab import VERSIONS, Lab
-
-
-def missing(reason: str) -> None:
-    """Skip where something is not installed; in CI nothing may be missing."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
