@@ -22,6 +22,8 @@ Known = Literal["KF-30", "KF-32"]
 #: Neighbours in the queue that tell when a message without a word of its own was popped: of the first to speak
 #: among these, its worker had the time to say so at once.
 _NEIGHBOURS = 20
+#: What a consumer says when it has read the answer to a BRPOP, or is about to send one.
+_CONSUMING = frozenset({"hello", "ready", "consuming", "popped", "received"})
 #: Nanoseconds between a pop at the server and the worker's first word about it, on a busy machine.
 _TOLD_LATE = 50_000_000
 
@@ -30,7 +32,8 @@ _TOLD_LATE = 50_000_000
 class _Death:
     """A consumer that could take a message with it: its worker ended, or its connection to the broker was cut.
 
-    :param begin: its last word before (ns): from then on it may have been sent a message that it never noted.
+    :param begin: its last word before about its consuming (ns): from then on it may have been sent a message that it
+        never noted. What it settles and acknowledges meanwhile, while it shuts down above all, says nothing of that.
     """
 
     event: Event
@@ -140,7 +143,7 @@ class Explanations:
         """Ends of workers and of their connections, in order."""
         words: dict[tuple[str, int], list[int]] = {}
         for event in self._history.events:
-            if event.role == "worker" and event.by is None:
+            if event.kind in _CONSUMING and event.role == "worker":
                 words.setdefault((event.source, event.pid), []).append(event.t)
         found = []
         for event in sorted([*self._history.of("offline"), *self._history.of("connection_lost")], key=lambda e: e.t):

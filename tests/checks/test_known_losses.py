@@ -52,6 +52,29 @@ def test_a_message_without_a_word_whose_turn_was_after_the_death_is_not_explaine
     assert (finding.outcome, finding.seen) == ("violated", 1)
 
 
+def shutting_down(*, pops_again: bool) -> Story:
+    """As *busy*, of m20 nobody says a word; a has something else to say after that, and dies at the end."""
+    story = Story().worker("a").worker("b").at(1).send("early").works("a", "early")
+    for number in range(40):
+        story.at(1.1 + number / 10).send(f"m{number}")
+        if number != 20:
+            story.works("b", f"m{number}")
+        if number == 25:
+            story.event("worker:a", "shutdown", "invoke", how="warm")
+        if number == 30 and pops_again:
+            story.send("late").works("a", "late")
+    return story.at(15).kill("a").at(20).ends()
+
+
+def test_a_worker_that_speaks_of_other_things_may_still_have_a_message_that_it_never_reads() -> None:
+    assert lost(shutting_down(pops_again=False).history(), known=["KF-32"]).outcome == "holds"
+
+
+def test_a_worker_that_took_a_later_message_had_read_all_that_it_was_sent_before() -> None:
+    finding = lost(shutting_down(pops_again=True).history(), known=["KF-32"])
+    assert (finding.outcome, finding.seen) == ("violated", 1)
+
+
 def test_one_death_explains_one_message_that_nobody_has_a_word_of() -> None:
     story = Story().worker("a").worker("b").at(1).send("t1", "t2").kill("a").ends()
     finding = lost(story.history(), known=["KF-32"])
