@@ -36,23 +36,25 @@ def workers_alive(history: History) -> Finding:
     return Finding("holds", f"none of {view.plural(len(workers), 'worker')} ended unasked", 0)
 
 
-def no_critical(history: History, *, known: list[Literal["KF-91"]] | None = None) -> Finding:
+def no_critical(history: History, *, known: list[Literal["KF-91", "C2"]] | None = None) -> Finding:
     """No log of a worker, beat or client may have a line of level CRITICAL.
 
     *seen*: how many lines. Inconclusive where no worker ran.
 
     :param known: lines that are not held against the run where the history proves their cause: ``KF-91`` (the
-        connection was lost before the server had answered an acknowledgement). For faults that strike at random.
+        connection was lost before the server had answered an acknowledgement), ``C2`` (a cold shutdown on the threads
+        pool, which cannot end a running task). For faults that strike at random.
     """
     lines = history.of("critical")
     explained = _unanswered_acks(history) if "KF-91" in (known or ()) else []
+    explained += _cold_threads(history) if "C2" in (known or ()) else []
     if lines := [line for line in lines if line not in explained]:
         first = lines[0]
         what = f"{first.source} at {view.at(history, first)}: {str(first.attrs.get('line', ''))[:200]}"
         return Finding("violated", f"{view.plural(len(lines), 'CRITICAL line')}; {what}", len(lines), tuple(lines))
     if not any(e.role == "worker" for e in history.of("hello")):
         return view.inconclusive("no worker ran, so no log was written")
-    beside = f" beside {len(explained)} of KF-91" if explained else ""
+    beside = f" beside {len(explained)} of {' and '.join(known or ())}" if explained else ""
     return Finding("holds", f"no CRITICAL line in any worker's log{beside}", 0)
 
 
@@ -67,6 +69,21 @@ def _unanswered_acks(history: History) -> list[Event]:
         if any(str(tag) in str(line.attrs.get("line")) for tag in mine):
             found.append(line)
     return found
+
+
+def _cold_threads(history: History) -> list[Event]:
+    """Lines of workers on threads that had been told to shut down cold: the pool has no `kill_job`."""
+    threads = {(e.source, e.pid) for e in history.of("ready") if e.attrs.get("pool") == "threads"}
+    cold = {
+        (e.source, e.pid): e.t
+        for e in history.of("signal")
+        if e.attrs.get("handler") == "worker_Cold" and (e.source, e.pid) in threads
+    }
+    return [
+        line
+        for line in history.of("critical")
+        if cold.get((line.source, line.pid), line.t) < line.t and "kill_job" in str(line.attrs.get("line"))
+    ]
 
 
 def clean_end(history: History) -> Finding:

@@ -1255,7 +1255,7 @@ class Checks:
     def no_critical(
         self,
         *,
-        known: list[Literal["KF-91"]] | None = None,
+        known: list[Literal["KF-91", "C2"]] | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
         """No log of a worker, beat or client may have a line of level CRITICAL.

@@ -150,7 +150,7 @@ def _scenario(asked: Soak) -> dict[str, Any]:
         "workers": workers,
         "steps": [*_load(asked), *_strikes(asked)],
         "quiet": "120s",
-        "expect": [{"lost": {"known": ["KF-30", "KF-32"]}}, {"no_critical": {"known": ["KF-91"]}}],
+        "expect": [{"lost": {"known": ["KF-30", "KF-32"]}}, {"no_critical": {"known": ["KF-91", "C2"]}}],
     }
 
 

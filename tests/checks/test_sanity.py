@@ -87,6 +87,27 @@ def test_a_critical_line_of_an_unanswered_ack_is_explained_where_that_is_known()
     assert no_critical(elsewhere, known=["KF-91"]).outcome == "violated"
 
 
+@pytest.mark.parametrize(
+    ("pool", "handler", "line", "outcome"),
+    [
+        ("threads", "worker_Cold", "NotImplementedError: no kill_job", "holds"),
+        ("threads", "worker_Warm", "NotImplementedError: no kill_job", "violated"),
+        ("prefork", "worker_Cold", "NotImplementedError: no kill_job", "violated"),
+        ("threads", "worker_Cold", "Unrecoverable error: ResponseError", "violated"),
+    ],
+)
+def test_a_critical_line_of_a_cold_shutdown_is_explained_on_threads(
+    pool: str, handler: str, line: str, outcome: str
+) -> None:
+    story = clean()
+    story.event("worker:a", "ready", pool=pool)
+    story.event("worker:a", "signal", signal="SIGQUIT", handler=handler)
+    story.event("worker:a", "critical", line=line)
+    history = story.ends().history()
+    assert no_critical(history, known=["C2"]).outcome == outcome
+    assert no_critical(history, known=["KF-91"]).outcome == "violated"
+
+
 def test_nothing_is_left() -> None:
     assert clean_end(clean().ends().history()).outcome == "holds"
 
