@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from pytest_celery_chaos.checks import view
@@ -46,15 +46,14 @@ def no_critical(history: History, *, known: list[Literal["KF-91", "C2"]] | None 
         pool, which cannot end a running task). For faults that strike at random.
     """
     lines = history.of("critical")
-    explained = _unanswered_acks(history) if "KF-91" in (known or ()) else []
-    explained += _cold_threads(history) if "C2" in (known or ()) else []
-    if lines := [line for line in lines if line not in explained]:
+    explained = {ref: _CRITICAL[ref](history) for ref in known or ()}
+    if lines := [line for line in lines if not any(line in theirs for theirs in explained.values())]:
         first = lines[0]
         what = f"{first.source} at {view.at(history, first)}: {str(first.attrs.get('line', ''))[:200]}"
         return Finding("violated", f"{view.plural(len(lines), 'CRITICAL line')}; {what}", len(lines), tuple(lines))
     if not any(e.role == "worker" for e in history.of("hello")):
         return view.inconclusive("no worker ran, so no log was written")
-    beside = f" beside {len(explained)} of {' and '.join(known or ())}" if explained else ""
+    beside = "".join(f", beside {len(theirs)} of {ref}" for ref, theirs in explained.items() if theirs)
     return Finding("holds", f"no CRITICAL line in any worker's log{beside}", 0)
 
 
@@ -84,6 +83,10 @@ def _cold_threads(history: History) -> list[Event]:
         for line in history.of("critical")
         if cold.get((line.source, line.pid), line.t) < line.t and "kill_job" in str(line.attrs.get("line"))
     ]
+
+
+#: What `no_critical` can be told to know, and how the history proves it.
+_CRITICAL: Mapping[str, Callable[[History], list[Event]]] = {"KF-91": _unanswered_acks, "C2": _cold_threads}
 
 
 def clean_end(history: History) -> Finding:
