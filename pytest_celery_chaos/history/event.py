@@ -115,6 +115,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "revoked_loaded": "invoke/ok/fail, at start: revoked ids were read from a store (file, redis): store, key, ids",
         "revoked_saved": "invoke/ok/fail, at exit: the same, written",
         "revoked": "a received task was discarded: reason (revoked, expired, terminated)",
+        "accepted": "the main process knows that a pool process has begun the task, and is ready to cancel it",
         "settled": "the main process is done with the request",
         "connection_lost": "error, before (true: while connecting)",
         "connection_dropped": "kombu gave up one that did not answer in time, to open it anew: type (normal for BRPOP, "

@@ -171,10 +171,11 @@ class Bench:
         return path.read_text().splitlines() if path.exists() else []
 
     def life(self, label: str) -> list[str]:
-        """What the worker wrote about the task: ``received``, ``ack:ok``."""
+        """What the worker wrote about the task: ``received``, ``ack:ok``; but for what its main process hears of a
+        child that is held (`accepted`)."""
         prefix = self.run.prefix_of(label)
         events = (e for e in self.chaos.history.events if e.role == "worker" and (e.task or "").startswith(prefix))
-        return [f"{e.kind}:{e.phase}" if e.phase else e.kind for e in events]
+        return [f"{e.kind}:{e.phase}" if e.phase else e.kind for e in events if e.kind != "accepted"]
 
     def close(self) -> History:
         """End everything; returns the whole history, in which every event must be that was read while it happened."""

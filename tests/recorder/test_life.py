@@ -73,6 +73,9 @@ def test_the_life_of_tasks_is_recorded_step_by_step(lab: Lab, version: str, pool
     main = {worker.child.pid}
     where = pids(worker, done)
     assert where["popped"] == where["ack:ok"] == where["settled"] == main
+    assert where["accepted"] == main
+    assert len(worker.of("accepted", None, done)) == 1
+    assert "accepted" not in pids(worker, expired) | pids(worker, revoked)
     assert (where["started"] == main) is (pool != "prefork")
     assert where["started"] == where["returned"] == where["succeeded"] == where["store:ok"]
     no_hook_failed(worker)

@@ -33,6 +33,15 @@ def _task_ready(original: Method) -> Method:
     return task_ready
 
 
+def _on_accepted(original: Method) -> Method:
+    def on_accepted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        emit("accepted", None, self.id, name=self.name)
+        return result
+
+    return on_accepted
+
+
 def _announce_revoked(original: Method) -> Method:
     def _announce_revoked(self: Any, reason: str, *args: Any, **kwargs: Any) -> Any:
         emit("revoked", None, self.id, name=self.name, reason=reason)
@@ -91,6 +100,7 @@ def patch(module: ModuleType) -> None:
     elif module.__name__ == "celery.backends.base":
         wrap(module, "Backend.mark_as_failure", _mark_as_failure)
     else:
+        wrap(module, "Request.on_accepted", _on_accepted)
         wrap(module, "Request._announce_revoked", _announce_revoked)
         wrap(module, "Request.on_failure", _deciding)
         wrap(module, "Request.on_timeout", _deciding)
