@@ -198,18 +198,9 @@ class Link:
         return self.write(f"wire_{unit.role}", phase, _text(unit.task), {**attrs, **more})
 
     def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
-        if self._ledger is None:
-            t, pid = time.monotonic_ns(), os.getpid()
-            return {
-                "t": t,
-                "source": self.source,
-                "kind": kind,
-                "phase": phase,
-                "task": task,
-                "pid": pid,
-                "attrs": attrs,
-            }
-        return self._ledger.write(kind, phase, task, attrs)
+        t, n = self._ledger.write(kind, phase, task, attrs) if self._ledger else (time.monotonic_ns(), 0)
+        record = {"t": t, "source": self.source, "kind": kind, "phase": phase, "task": task, "pid": os.getpid(), "n": n}
+        return {**record, "attrs": attrs}
 
     def stats(self) -> dict[str, Any]:
         """Counts, for the harness."""

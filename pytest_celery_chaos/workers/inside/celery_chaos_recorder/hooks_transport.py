@@ -76,8 +76,7 @@ def _brpop_start(original: Method) -> Method:
         hold("pop", "invoke")
         result = original(self, *args, **kwargs)
         try:
-            if any(map(_holds_tasks, self.active_queues)):
-                _report_connection(self)
+            _report_connection(self)
         except Exception as error:
             emit("hook_failed", hook="consuming", error=failure(error))
         return result
@@ -97,6 +96,8 @@ def _report_connection(channel: Any) -> None:
         return
     known = _reported.get(channel)
     if known is not None and known() is sock:
+        return
+    if not any(map(_holds_tasks, channel.active_queues)):
         return
     _reported[channel] = weakref.ref(sock)
     name = sock.getsockname()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .gate import Gate
-from .ledger import Ledger, clip
+from .ledger import Ledger, clip, clipped
 
 #: Set by the first recorded process of a tree, so that an interpreter which a task starts is not taken for it.
 FIRST = "CELERY_CHAOS_FIRST_PID"
@@ -51,13 +51,9 @@ class Recorder:
         self.role = "child"
         self.hello()
 
-    def write(self, kind: str, phase: str | None = None, task: str | None = None, **attrs: Any) -> dict[str, Any]:
-        return self.put(kind, phase, task, attrs)
-
-    def put(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> dict[str, Any]:
+    def write(self, kind: str, phase: str | None = None, task: str | None = None, **attrs: Any) -> None:
         """Write an event; of *attrs*, what is None is left out, and long strings are cut."""
-        kept = {key: clip(value) for key, value in attrs.items() if value is not None}
-        return self.ledger.write(kind, phase, task, kept)
+        self.ledger.write(kind, phase, task, clipped(attrs))
 
     def name_of(self, task: str | None) -> str | None:
         return self.names.get(task) if task else None
@@ -80,7 +76,7 @@ class Recorder:
         rules = gate.match(kind, phase, self.ledger.source, task, name, ids)
         if not rules:
             return
-        told = dict(record or self.ledger.record(kind, phase, task))
+        told = record or self.ledger.record(time.monotonic_ns(), kind, phase, task)
         # The harness judges the event once more, by what it is told: the name, and ids that were too many to write.
         told["attrs"] = attrs = dict(told.get("attrs", {}))
         if name:
@@ -182,9 +178,11 @@ def emit(
         if len(ids) > MOST_IDS:
             attrs["ids_in_all"] = len(ids)
     try:
-        record = recorder.put(kind, phase, task, attrs)
+        attrs, ledger = clipped(attrs), recorder.ledger
+        t, n = ledger.write(kind, phase, task, attrs)
         # Asked here first, for the sake of the many events that nothing is armed at.
         if holds and recorder.gate is not None and recorder.gate.rules(kind):
+            record = {**ledger.record(t, kind, phase, task), "n": n, "attrs": attrs}
             recorder.hold(kind, phase, task, ids, record)
     except Exception as error:
         _complain(recorder, error)
@@ -193,9 +191,10 @@ def emit(
 def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
     """Wait if armed, at an event that is never written (``pop``: there is one every second)."""
     recorder = _recorder
-    if recorder is not None:
+    if recorder is not None and recorder.gate is not None:
         try:
-            recorder.hold(kind, phase, task, (), None)
+            if recorder.gate.rules(kind):
+                recorder.hold(kind, phase, task, (), None)
         except Exception as error:
             _complain(recorder, error)
 
