@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # Twice the two cores of a small machine: most of the time everybody waits for a timeout of Celery's.
 JOBS ?= 4
 SOURCES := pyproject.toml
+# Every run starts some ten Python processes: each would compile anew what one of them has compiled already.
+unexport PYTHONDONTWRITEBYTECODE
 # What a newcomer sees first, in two minutes; `celery-chaos run` runs all that there are.
 DEMO := scenarios/delivery scenarios/groups scenarios/shutdown/warm.chaos.yaml scenarios/revoked/restart.chaos.yaml \
   scenarios/persistence/broker-killed.chaos.yaml scenarios/connection/late-ack-broker-refuses.chaos.yaml
