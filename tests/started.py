@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 COMMAND = (str(Path(sys.executable).with_name("celery-chaos")),)
 
 _LISTENING = "0A"
+#: The command line of an xdist worker, which execnet starts.
+_XDIST = "exec(eval(sys.stdin.readline()))"
 _INODE = re.compile(r"socket:\[(\d+)\]")
 
 
@@ -123,10 +126,20 @@ class Started:
         return [*processes, *ports, *sockets, *folders]
 
     def leaves_nothing(self, within: float = 2.0) -> None:
-        """Wait until nothing is left, so many seconds after its end."""
-        wait.until(
-            lambda: not self.left(), what="all to be gone", timeout=within, every=0.05, last=lambda: str(self.left())
-        )
+        """Wait until nothing is left, so many seconds after its end.
+
+        A process of xdist's own, which ends by itself when its controller is gone, has longer while it only lacks the
+        machine: its interpreter may still be importing pytest.
+        """
+        ends = time.monotonic() + within
+
+        def gone() -> bool:
+            left = self.left()
+            if left and time.monotonic() > ends and not all(_XDIST in each for each in left):
+                raise AssertionError(f"left {within} s later: {left}")
+            return not left
+
+        wait.until(gone, what="all to be gone", timeout=10 * within, every=0.05, last=lambda: str(self.left()))
 
     def end(self) -> None:
         """For a test that has failed: end what it has left, process by process."""
