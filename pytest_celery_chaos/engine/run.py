@@ -66,7 +66,7 @@ class Run:
         #: By label, what `get` waits for: the id of a group or None, and the ids of its members or of the last task.
         self.awaited: dict[str, dict[str, Any]] = {}
         self.in_force = InForce(self.live)
-        self._armed: list[tuple[Armed, Step]] = []
+        self._armed: list[tuple[Armed, Step, int]] = []  # and how many events there were before it was armed
         self._current = threading.local()
         self._done: dict[str, float] = {}
         #: Set when the steps are over: a beat that a fault has ended is not started again any more.
@@ -242,13 +242,24 @@ class Run:
     def heal(self, name: str | None = None) -> None:
         """Heal the fault of the step *name*, or all faults, the newest first (see :meth:`InForce.heal`)."""
         if name is not None and not self.in_force.has(name):
-            # Its process may have reached the moment, and the step that applies the fault be still at it.
-            self.gate.settle(HOLD_DEADLINE)
+            self._await_strike(name)
         self.in_force.heal(name)
+
+    def _await_strike(self, name: str) -> None:
+        """Wait for the fault of the step *name* where its moment has come: a process writes the event, then comes to
+        the gate, and the step that applies the fault may be still at it."""
+        from pytest_celery_chaos.system.wait import until
+
+        for armed, step, begun in self._armed:
+            if step.name == name and not armed.fired:
+                come = sum(armed.pattern.matches(event) for event in self.live.since(begun))
+                if come >= armed.nth:
+                    until(lambda armed=armed: armed.fired, what=f"{name} to strike", timeout=HOLD_DEADLINE)  # type: ignore[misc]
+        self.gate.settle(HOLD_DEADLINE)
 
     def unreached(self) -> Sequence[Step]:
         """Steps whose moment has not come; each is made an event."""
-        missing = [step for armed, step in self._armed if not armed.fired]
+        missing = [step for armed, step, _ in self._armed if not armed.fired]
         for step in missing:
             assert step.when is not None
             self.live.emit("missed", moment=describe(step.when), verb=step.verb, index=step.index, place=step.place)
@@ -262,8 +273,9 @@ class Run:
     def _arm(self, step: Step, moment: Moment) -> None:
         pattern = pattern_of(moment, self.prefix_of, self._labels)
         deadline = moment.timeout or HOLD_DEADLINE
+        begun = len(self.live.read())
         armed = self.gate.arm(pattern, lambda held, event: self._react(step, held), nth=moment.nth, deadline=deadline)
-        self._armed.append((armed, step))
+        self._armed.append((armed, step, begun))
         self.live.emit("armed", rule=armed.number, moment=describe(moment), verb=step.verb, index=step.index)
 
     def _later(self, step: Step, moment: Moment) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,3 +249,20 @@ def test_who_is_held_has_everything_in_its_hands_until_it_is_healed(set_up: SetU
     assert len(results.keys("celery-task-meta-*")) == 1
     stage.chaos.heal(what="held")
     wait.until(lambda: not broker.exists("unacked", "unacked_index"), what="the acknowledgement", timeout=10)
+
+
+def test_a_heal_waits_for_a_hold_whose_process_is_on_its_way(set_up: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = set_up(workers=[solo("a")])
+    gate = stage.run.gate
+    serve = gate._serve
+
+    def late(connection: socket.socket) -> None:
+        time.sleep(0.5)  # the event is in the history before its process has come to the gate
+        serve(connection)
+
+    monkeypatch.setattr(gate, "_serve", late)
+    stage.chaos.hold(when={"at": "connection_lost", "worker": "a"}, name="losing")
+    stage.chaos.client_kill(worker="a")
+    stage.chaos.wait(at="connection_lost", worker="a")
+    stage.chaos.heal(what="losing")
+    stage.chaos.wait(at="released", worker="a")
