@@ -53,9 +53,10 @@ def kill(
         heals = name in _ENDING and not for_good
         return (lambda: _revive_broker(run, str(broker), after=child)) if heals else None
     victim.kill(number, target=target, ending=name in _ENDING)
-    run.let_go()
     if name == "KILL" and target != "child" and child is not None:
+        # Before anybody is let go: a command of its that is held on a link must find its sender gone.
         child.wait(_GONE_WITHIN)
+    run.let_go()
     heals = name in _ENDING and target != "child" and not for_good
     return (lambda: _revive(run, victim, after=child)) if heals else None
 
