@@ -13,7 +13,20 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pytest_celery_chaos.errors import UsageError
 
 RefKind = Literal[
-    "task", "task_name", "worker", "client", "beat", "broker", "app", "step", "fault", "point", "event", "signal"
+    "task",
+    "task_name",
+    "worker",
+    "client",
+    "beat",
+    "broker",
+    "link",
+    "app",
+    "step",
+    "fault",
+    "point",
+    "event",
+    "signal",
+    "wire_role",
 ]
 
 
@@ -56,11 +69,16 @@ BeatRef: TypeAlias = Annotated[str, Ref("beat")]
 AppRef: TypeAlias = Annotated[str, Ref("app")]
 #: The scenario's broker or its result backend, by its name.
 BrokerRef: TypeAlias = Annotated[str, Ref("broker")]
+#: The way of one process to its broker or to its result backend: ``a-broker`` is worker (or client, or beat) ``a``'s.
+LinkRef: TypeAlias = Annotated[str, Ref("link")]
+#: What a command on a link is to Celery: a key of :data:`pytest_celery_chaos.history.wire.ROLES`.
+WireRoleRef: TypeAlias = Annotated[str, Ref("wire_role")]
 #: The ``name`` of a step.
 StepRef: TypeAlias = Annotated[str, Ref("step")]
 #: The ``name`` of a step that applies a fault, or ``all``.
 FaultRef: TypeAlias = Annotated[str, Ref("fault")]
-#: A point of the protocol: a key of :data:`pytest_celery_chaos.history.event.POINTS`.
+#: A point of the protocol: a key of :data:`pytest_celery_chaos.history.event.POINTS`, or on a link a key of
+#: :data:`pytest_celery_chaos.history.wire.WIRE_POINTS`.
 PointRef: TypeAlias = Annotated[str, Ref("point")]
 #: A kind of event: a key of :data:`pytest_celery_chaos.history.event.KINDS`.
 EventRef: TypeAlias = Annotated[str, Ref("event")]

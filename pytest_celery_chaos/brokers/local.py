@@ -94,9 +94,9 @@ class LocalServer:
             return f"redis+socket://{self._user}{quote(str(self.socket_path))}?virtual_host={db}"
         return self.tcp_url(db)
 
-    def tcp_url(self, db: int) -> str:
-        """The same over TCP, which every server listens to, for what takes no socket."""
-        return f"redis://{self._user}127.0.0.1:{self.port}/{db}"
+    def tcp_url(self, db: int, *, port: int | None = None) -> str:
+        """The same over TCP, which every server listens to, for what takes no socket, or goes by another *port*."""
+        return f"redis://{self._user}127.0.0.1:{port or self.port}/{db}"
 
     def client(self, db: int, **options: Any) -> Redis:
         """A client of the harness's own. It answers in bytes, and raises instead of hanging on a paused server.

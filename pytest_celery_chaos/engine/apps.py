@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pytest_celery_chaos.brokers.keyspace import Keyspace
 from pytest_celery_chaos.engine.plan import AppSpec, Plan
@@ -52,15 +52,17 @@ def keyspace_of(plan: Plan, name: str, own: Mapping[str, Any]) -> Keyspace:
     )
 
 
-def settings_of(plan: Plan, name: str, own: Mapping[str, Any], url: Callable[[str, int], str]) -> dict[str, Any]:
+def settings_of(
+    plan: Plan, name: str, own: Mapping[str, Any], url: Callable[[Literal["broker", "backend"], str, int], str]
+) -> dict[str, Any]:
     """What is laid over the settings of a process: addresses, queues, then what the file says (:func:`config_of`).
 
-    :param url: a server's address for one of its databases.
+    :param url: the address of one of a server's databases, as the process's broker or its result backend.
     """
     space = keyspace_of(plan, name, own)
     settings: dict[str, Any] = {
-        "broker_url": url(space.broker, space.db),
-        "result_backend": url(space.backend, space.result_db),
+        "broker_url": url("broker", space.broker, space.db),
+        "result_backend": url("backend", space.backend, space.result_db),
     }
     if plan.queues:
         settings["task_queues"] = {

@@ -13,6 +13,7 @@ from pytest_celery_chaos.brokers.roles import STATEDB_DB
 from pytest_celery_chaos.clients.beat import Beat, settings_of
 from pytest_celery_chaos.clients.client import Client
 from pytest_celery_chaos.engine import apps
+from pytest_celery_chaos.engine.links import TEST, Links
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
@@ -61,7 +62,8 @@ class Environment:
         #: Of each process (``worker:a``) where its application keeps messages and results.
         self.spaces = apps.spaces(plan)
         self._connections: dict[tuple[str, int], Redis] = {}
-        self._ready = Readiness(live, self.redis, self.spaces)
+        self.links = Links(plan, keeper=keeper, folder=folder, control=temp, live=live, brokers=self.brokers)
+        self._ready = Readiness(live, self.redis, self.spaces, self.links.behind)
 
     def start(self) -> None:
         """Start everything that the plan starts, all at once, and wait until it is ready.
@@ -71,6 +73,7 @@ class Environment:
         """
         for name in self.brokers:
             self.start_broker(name)
+        self.links.start()
         self._make()
         workers = [worker for worker in self.workers.values() if worker.spec.start]
         # Workers first: they take longest, and all else waits for them.
@@ -88,12 +91,13 @@ class Environment:
     def _make(self) -> None:
         """The clients, workers and beats, not started yet."""
         self.clients = {
-            name: Client(spec, **self._of_app(spec.app, spec.config)) for name, spec in self._plan.clients.items()
+            name: Client(spec, **self._of_app(f"client:{name}", spec.app, spec.config))
+            for name, spec in self._plan.clients.items()
         }
         self.workers = {
             name: Worker(
                 spec,
-                **self._of_app(spec.app, spec.config),
+                **self._of_app(f"worker:{name}", spec.app, spec.config),
                 state=self.broker(spec.statedb_server).tcp_url(STATEDB_DB),
             )
             for name, spec in self._plan.workers.items()
@@ -101,22 +105,32 @@ class Environment:
         for name, beat in self._plan.beats.items():
             own = apps.merged(settings_of(beat), beat.config)
             prefixes = {entry: self._prefix_of(entry) for entry in beat.schedule}
-            self.beats[name] = Beat(beat, prefixes=prefixes, **self._of_app(beat.app, own))
+            self.beats[name] = Beat(beat, prefixes=prefixes, **self._of_app(f"beat:{name}", beat.app, own))
 
-    def _of_app(self, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
-        """What a process of an application is made with."""
+    def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What a process of an application is made with.
+
+        :param source: the process, ``worker:a``.
+        """
         return {
             "keeper": self._keeper,
             "app": apps.target(self._plan, app),
-            "settings": self.settings(own, app=app),
+            "settings": self.settings(own, app=app, source=source),
             "folder": self._folder,
             "control": self.control,
             "on_exit": self._process_ended,
         }
 
-    def settings(self, own: Mapping[str, Any], *, app: str = apps.MAIN) -> dict[str, Any]:
-        """The settings laid over those of an application: addresses, then the scenario's, then *own*."""
-        return apps.settings_of(self._plan, app, own, lambda name, db: self.broker(name).url(db))
+    def settings(
+        self, own: Mapping[str, Any], *, app: str = apps.MAIN, source: str = f"client:{TEST}"
+    ) -> dict[str, Any]:
+        """The settings laid over those of an application: addresses, then the scenario's, then *own*.
+
+        :param source: whose they are, ``worker:a``: by which links it reaches its servers; default: the test's own.
+        """
+        return apps.settings_of(
+            self._plan, app, own, lambda end, name, db: self.links.url(source, end, self.broker(name).name, db)
+        )
 
     def start_broker(self, name: str) -> None:
         """Start one server; it answers PING when this returns."""
@@ -179,6 +193,7 @@ class Environment:
         for source, space in self.spaces.items():
             if space.app == mine.app and (space.prefix, space.result_prefix) == (mine.prefix, mine.result_prefix):
                 self.spaces[source] = replace(space, prefix=prefix, result_prefix=result_prefix)
+        self.links.adopt(ready, self.spaces)
 
     def stop_beats(self) -> None:
         """End every beat that still runs, by SIGKILL: nobody needs its file any more, and SIGTERM may end in errors."""
@@ -227,11 +242,13 @@ class Environment:
             process.asked_to_end = True
         for client in self.clients.values():
             client.close()
-        self._keeper.end_all(spare=[server.child for server in self.brokers.values() if server.child is not None])
+        spared = [*(server.child for server in self.brokers.values()), self.links.child]
+        self._keeper.end_all(spare=[child for child in spared if child is not None])
 
     def end(self) -> None:
         """End every process of the run. Servers last, and by their own hand: each knows that its end was asked for."""
         self.end_workers()
+        self.links.close()
         for connection in self._connections.values():
             connection.close()
         for server in self.brokers.values():

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pytest_celery_chaos.engine.plan import Moment
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.history.event import KINDS, POINTS, Event, Phase
+from pytest_celery_chaos.history.wire import WIRE_POINTS
 
 #: Kinds that begin and end; `at:` means their end, when it took effect.
 PHASED: Final = frozenset(
@@ -17,6 +18,8 @@ PHASED: Final = frozenset(
 )
 #: What a moment may name a process as.
 ROLES: Final = ("worker", "client", "beat")
+#: Whose event a moment may be: a process's, or a link's.
+SOURCES: Final = (*ROLES, "link")
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,14 @@ def pattern_of(moment: Moment, prefix_of: Callable[[str], str], labels: Containe
     if moment.at is not None:
         if moment.at not in KINDS:
             raise UsageError(f"no event is called {moment.at!r}", hint=f"events: {', '.join(KINDS)}")
-        kind, phase = moment.at, "ok" if moment.at in PHASED else None
+        kind, phase = moment.at, "ok" if moment.at in PHASED or moment.at.startswith("wire_") else None
     elif (point := moment.before or moment.after) is not None:
-        if point not in POINTS:
-            raise UsageError(f"no point is called {point!r}", hint=f"points: {', '.join(POINTS)}")
-        kind, phase = POINTS[point][0 if moment.before else 1]
+        points = WIRE_POINTS if moment.link else POINTS
+        if point not in points:
+            where = "no point of a link" if moment.link else "no point"
+            raise UsageError(f"{where} is called {point!r}", hint=f"points: {', '.join(points)}")
+        kind, phase = points[point][0 if moment.before else 1]
+        kind = f"wire_{kind}" if moment.link else kind
     else:
         raise UsageError("a moment needs one of: before, after, at")
     source = source_of(moment)
@@ -87,13 +93,13 @@ def pattern_of(moment: Moment, prefix_of: Callable[[str], str], labels: Containe
 
 
 def source_of(moment: Moment) -> str | None:
-    """The process that *moment* is about, ``worker:a``; None: any.
+    """The process or link that *moment* is about, ``worker:a``; None: any.
 
     :raises UsageError: it names several.
     """
-    named = [f"{role}:{name}" for role in ROLES if (name := getattr(moment, role))]
+    named = [f"{role}:{name}" for role in SOURCES if (name := getattr(moment, role))]
     if len(named) > 1:
-        raise UsageError(f"a moment of {' and '.join(named)}", hint="name one process")
+        raise UsageError(f"a moment of {' and '.join(named)}", hint="name one process, or one link")
     return named[0] if named else None
 
 
@@ -106,7 +112,7 @@ def describe(moment: Moment) -> str:
         where.append(f"{'before' if moment.before else 'after'} {moment.before or moment.after}")
     if moment.task:
         where.append(f"of {moment.task}")
-    for role in ROLES:
+    for role in SOURCES:
         if name := getattr(moment, role):
             where.append(f"on {role} {name}")
     if moment.nth != 1:

@@ -28,6 +28,8 @@ class Moment:
     :param since: the name of a step (default: where the moment is armed).
     :param task: the name of a ``send`` step, a task's name, or an id; None: any.
     :param worker: a worker's name, *client* a client's, *beat* a beat's; None: any process.
+    :param link: a link's name: the point is that of a command on its way (see :mod:`history.wire`), and who is held
+        there is not the process but what it has sent, or what the server has answered.
     :param nth: the n-th such event, from 1.
     :param timeout: seconds that a ``wait`` waits; of a ``when``: until it counts as never reached.
     """
@@ -41,6 +43,7 @@ class Moment:
     worker: str | None = None
     client: str | None = None
     beat: str | None = None
+    link: str | None = None
     nth: int = 1
     timeout: float | None = None
 
@@ -124,6 +127,7 @@ class Plan:
     :param apps: applications beside, or instead of, ``main``, by name.
     :param clients: by name; the first is the one that steps mean if they name none.
     :param backend: a server of its own for results; None: database 1 of the broker.
+    :param links: names of the ways through a proxy; all others are direct.
     :param observe: judge after so many seconds instead of waiting for quiet.
     :param quiet: seconds that quiet may take.
     :param axes: what was chosen from outside the file (server, pool), for reports.
@@ -144,6 +148,7 @@ class Plan:
     backend: BrokerSpec | None = None
     workers: Mapping[str, WorkerSpec] = field(default_factory=dict)
     beats: Mapping[str, BeatSpec] = field(default_factory=dict)
+    links: Sequence[str] = ()
     steps: Sequence[Step] = ()
     observe: float | None = None
     quiet: float = 60.0

@@ -29,11 +29,18 @@ class Readiness:
     """Looks at the processes of one run.
 
     :param redis: the harness's connection to a server's database.
+    :param behind: for a connection through a link, its port as the server sees it → its process's own.
     :param spaces: of each process (``worker:a``) where its application keeps messages and results.
     """
 
-    def __init__(self, live: Live, redis: Callable[[str, int], Redis], spaces: Mapping[str, Keyspace]) -> None:
-        self._live, self._redis, self._spaces = live, redis, spaces
+    def __init__(
+        self,
+        live: Live,
+        redis: Callable[[str, int], Redis],
+        spaces: Mapping[str, Keyspace],
+        behind: Callable[[], Mapping[int, int]],
+    ) -> None:
+        self._live, self._redis, self._spaces, self._behind = live, redis, spaces, behind
 
     def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> Event:
         """Wait until the worker says ready, hears both messages and commands, and has the settings asked for.
@@ -127,12 +134,14 @@ class Readiness:
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
 
     def _pending(self) -> list[str]:
-        """Addresses of the connections, of whatever server and database, that wait in BRPOP."""
+        """The processes' addresses of the connections, of whatever server and database, that wait in BRPOP."""
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
         servers = dict.fromkeys(space.broker for space in self._spaces.values())
         with answering():
-            return [address for name in servers for address in pending_brpop(self._redis(name, 0))]
+            pending = [address for name in servers for address in pending_brpop(self._redis(name, 0))]
+        behind = self._behind()
+        return [_address_behind(address, behind) for address in pending] if behind else pending
 
     def _commands_heard(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
@@ -149,3 +158,9 @@ class Readiness:
         ]
         with answering():
             return subscribers(self._redis(mine.broker, 0), mine.db) >= len(wanted)
+
+
+def _address_behind(address: str, behind: Mapping[int, int]) -> str:
+    """The address of who is connected through a link, for the one that the server sees."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{behind.get(int(port), port)}" if port.isdigit() else address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pytest_celery_chaos.engine.gate import Armed, Gate
 from pytest_celery_chaos.engine.in_force import Heal as Heal
 from pytest_celery_chaos.engine.in_force import InForce
 from pytest_celery_chaos.engine.labels import Labels
+from pytest_celery_chaos.engine.links import Links
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.pattern import describe, pattern_of
 from pytest_celery_chaos.engine.plan import Moment, Plan, Step, plain
@@ -32,6 +34,7 @@ from pytest_celery_chaos.workloads import PUBLISHING, WORKLOADS
 if TYPE_CHECKING:
     from redis import Redis
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 #: Seconds that a process is held at a moment before it goes on by itself, unless the moment says otherwise.
 HOLD_DEADLINE = 30.0
 
@@ -108,6 +111,21 @@ class Run:
 
     def broker(self, name: str) -> LocalServer:
         return self.environment.broker(name)
+
+    @property
+    def links(self) -> Links:
+        """The links of the run, and the proxy behind them."""
+        return self.environment.links
+
+    def missed(self, step: Step, moment: str) -> None:
+        """Write down that something armed by *step* has had nothing to act on."""
+        self.live.emit("missed", moment=moment, verb=step.verb, index=step.index, place=step.place)
+
+    def meant(self, task: str) -> dict[str, str]:
+        """What *task* (a step's name, a task's name, an id) means, as the beginning of an id or a task's name."""
+        if task in self._labels:
+            return {"task": self.prefix_of(task)}
+        return {"task" if _UUID.fullmatch(task) else "name": task}
 
     def tell(self, **what: Any) -> None:
         """Write beside the step's outcome (its ``ok``) what it acted on."""
@@ -262,7 +280,7 @@ class Run:
         missing = [step for armed, step, _ in self._armed if not armed.fired]
         for step in missing:
             assert step.when is not None
-            self.live.emit("missed", moment=describe(step.when), verb=step.verb, index=step.index, place=step.place)
+            self.missed(step, describe(step.when))
         return missing
 
     def release_all(self) -> None:

@@ -115,7 +115,7 @@ def _await_moments(run: Run) -> None:
         nonlocal position
         if run.in_force.timers_running():
             return False
-        if not run.gate.unreached():
+        if not run.gate.unreached() and not run.links.unused():
             return True
         events = run.live.read()
         copies.follow(events[position:])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.brokers.storage import Tenant, read
 from pytest_celery_chaos.history.event import Event
-from pytest_celery_chaos.system.sockets import owners
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.engine.run import Run
@@ -25,7 +24,7 @@ def measure(run: Run, name: str | None) -> Event:
     found = read(
         tenants(run),
         run.environment.redis,
-        {server: owners(broker.port, processes) for server, broker in brokers.items() if not broker.spec.socket},
+        {server: run.links.owners(server, processes) for server, broker in brokers.items() if not broker.spec.socket},
     )
     return run.live.emit("storage", name=name, **found)
 

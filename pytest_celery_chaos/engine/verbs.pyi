@@ -411,6 +411,245 @@ class Verbs:
         it starts.
         """
 
+    def cut(
+        self,
+        *,
+        link: Sequence[str],
+        how: Literal["rst", "fin"] = "rst",
+        side: Literal["both", "client", "server"] = "both",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """End the connections of links, all at once; new ones go through. Nothing heals it.
+
+        At a moment of a link what is held there goes with its connection: ``{after: pop}`` is a reply that is
+        never seen.
+        """
+
+    def down(
+        self,
+        *,
+        link: Sequence[str],
+        how: Literal["rst", "fin"] = "rst",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """End the connections of links and refuse new ones, as a server that is not there. Heals by accepting again."""
+
+    def freeze(
+        self,
+        *,
+        link: Sequence[str],
+        stream: Literal["both", "upstream", "downstream"] = "both",
+        connections: Literal["old", "new", "all"] = "all",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Forward nothing and keep the sockets open: the half-open connection of a machine that has lost its power.
+
+        Heals by letting go on, with all that has come meanwhile.
+        """
+
+    def partition(
+        self,
+        *,
+        link: Sequence[str],
+        stream: Literal["both", "upstream", "downstream"] = "both",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Cut processes off from servers, as a network that drops every packet: nothing passes, nothing is refused.
+
+        The links that are not named go on: name all of those on one side of the partition.
+        """
+
+    def latency(
+        self,
+        *,
+        link: Sequence[str],
+        latency: Duration,
+        jitter: Duration = 0.0,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Delay everything that passes (Toxiproxy's ``latency``)."""
+
+    def bandwidth(
+        self,
+        *,
+        link: Sequence[str],
+        rate: int,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Let no more than so much through (Toxiproxy's ``bandwidth``)."""
+
+    def slow_close(
+        self,
+        *,
+        link: Sequence[str],
+        delay: Duration,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Keep a connection open for a while after one side has closed it (Toxiproxy's ``slow_close``)."""
+
+    def timeout(
+        self,
+        *,
+        link: Sequence[str],
+        timeout: Duration,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Let nothing through, and close the connection after a while (Toxiproxy's ``timeout``); 0 never closes it."""
+
+    def reset_peer(
+        self,
+        *,
+        link: Sequence[str],
+        timeout: Duration = 0.0,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Answer what comes with a reset, after a while (Toxiproxy's ``reset_peer``)."""
+
+    def slicer(
+        self,
+        *,
+        link: Sequence[str],
+        average_size: int,
+        size_variation: int = 0,
+        delay: Duration = 0.0,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Cut what passes into small pieces (Toxiproxy's ``slicer``)."""
+
+    def limit_data(
+        self,
+        *,
+        link: Sequence[str],
+        bytes: int,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Close a connection once so much has passed (Toxiproxy's ``limit_data``)."""
+
+    def drop(
+        self,
+        *,
+        link: Sequence[str],
+        role: str | None = None,
+        command: str | None = None,
+        stage: Literal["request", "reply"] = "request",
+        task: TaskLike | None = None,
+        key: str | None = None,
+        db: int | None = None,
+        nth: int = 1,
+        times: int = 1,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Swallow a request, so that the server never sees it, or a reply, so that nobody learns of it. Heals by no
+        more.
+
+        The connection stays: who waits for the answer waits, until it gives up.
+        """
+
+    def answer(
+        self,
+        *,
+        link: Sequence[str],
+        answer: str,
+        role: str | None = None,
+        command: str | None = None,
+        task: TaskLike | None = None,
+        key: str | None = None,
+        db: int | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Answer a command instead of the server, which never sees it. Heals by no more."""
+
+    def delay(
+        self,
+        *,
+        link: Sequence[str],
+        seconds: Duration,
+        role: str | None = None,
+        command: str | None = None,
+        stage: Literal["request", "reply"] = "request",
+        task: TaskLike | None = None,
+        key: str | None = None,
+        db: int | None = None,
+        nth: int = 1,
+        times: int = 1,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Keep a request or a reply, and all behind it on its connection, for a while. Heals by no more."""
+
+    def duplicate(
+        self,
+        *,
+        link: Sequence[str],
+        role: str | None = None,
+        command: str | None = None,
+        task: TaskLike | None = None,
+        key: str | None = None,
+        db: int | None = None,
+        nth: int = 1,
+        times: int = 1,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Send a request twice, as a client that tries again does; who sent it sees one reply. Heals by no more."""
+
+    def timeline(
+        self,
+        *,
+        link: Sequence[str],
+        role: Sequence[str] = ...,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Write every command of a link down from now on, as events ``wire_ROLE``; nothing is broken. Heals by no
+        more.
+        """
+
     def hold(
         self,
         *,
@@ -587,6 +826,7 @@ class Verbs:
         worker: str | None = None,
         client: str | None = None,
         beat: str | None = None,
+        link: str | None = None,
         nth: int = 1,
         timeout: Duration = 30.0,
         name: str | None = None,

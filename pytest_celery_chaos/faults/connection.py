@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pytest_celery_chaos.brokers.answers import answering
 from pytest_celery_chaos.brokers.local import OWN_USER
 from pytest_celery_chaos.errors import FaultWithoutEffect, UsageError
-from pytest_celery_chaos.system.sockets import owners
 from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, WorkerRef
 
 if TYPE_CHECKING:
@@ -132,4 +131,4 @@ def _ports(run: Run, broker: str, source: str) -> set[str]:
             hint="leave out whose connections are meant, or leave out `socket: true`",
         )
     pids = {event.pid: event.source for event in run.live.of("hello")}
-    return {str(port) for port, owner in owners(server.port, pids).items() if owner == source}
+    return {str(port) for port, owner in run.links.owners(broker, pids).items() if owner == source}

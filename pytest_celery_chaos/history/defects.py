@@ -55,6 +55,13 @@ def _of_life(who: str, events: Sequence[Event]) -> Iterator[str]:
         latest = max(latest, event.t)
 
 
+def of_links(history: History) -> Iterator[str]:
+    """A proxy that ended before its time: what came of that is no doing of anybody under test."""
+    for event in history.by_kind.get("offline", ()):
+        if event.role == "link" and not event.attrs.get("asked"):
+            yield "the proxy has died, and all links with it"
+
+
 def of_header(torn: Iterable[str], broken: Iterable[str], history: History) -> Iterator[str]:
     """Lines that are no events, and torn tails of processes that nobody killed."""
     for place in broken:

@@ -166,4 +166,8 @@ class History:
 
     @cached_property
     def _defects(self) -> Sequence[str]:
-        return [*defects.of_header(self.header.torn, self.header.broken, self), *defects.of_events(self.events)]
+        return [
+            *defects.of_links(self),
+            *defects.of_header(self.header.torn, self.header.broken, self),
+            *defects.of_events(self.events),
+        ]

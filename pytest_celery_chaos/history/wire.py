@@ -6,7 +6,10 @@ Imported by the proxy's own process too, which must start fast: it stands on not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+#: A role, and the phase of its event.
+WireEvent: TypeAlias = tuple[str, Literal["invoke", "ok"]]
 
 #: Every role, and what a unit of it is (a unit is one command, or all of a MULTI … EXEC).
 ROLES: Final[Mapping[str, str]] = {
@@ -53,7 +56,7 @@ ROLES: Final[Mapping[str, str]] = {
 #: Points of the protocol as a proxy sees them: (role, phase) of the event before which, and after which, it holds.
 #: *Before* is when the request has come and the server has not seen it; *after* when the server has answered and the
 #: reply has not been passed on. `sweep` is what happens while the mutex is held, as in the recorder.
-WIRE_POINTS: Final[Mapping[str, tuple[tuple[str, str], tuple[str, str]]]] = {
+WIRE_POINTS: Final[Mapping[str, tuple[WireEvent, WireEvent]]] = {
     **{role: ((role, "invoke"), (role, "ok")) for role in ROLES if role not in ("other", "harness")},
     "sweep": (("sweep_scan", "invoke"), ("sweep_end", "invoke")),
     "reject": (("ack", "invoke"), ("ack", "ok")),

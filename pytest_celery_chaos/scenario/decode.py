@@ -10,7 +10,8 @@ from dataclasses import field as dataclass_field
 from typing import Annotated, Any, Final, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
 
 from pytest_celery_chaos.errors import UsageError
-from pytest_celery_chaos.history.event import KINDS, POINTS, WIRE_POINTS
+from pytest_celery_chaos.history.event import KINDS, POINTS
+from pytest_celery_chaos.history.wire import ROLES, WIRE_POINTS
 from pytest_celery_chaos.scenario import fields as keys
 from pytest_celery_chaos.scenario.fields import Fields
 from pytest_celery_chaos.scenario.problems import Problems, nearest
@@ -197,7 +198,8 @@ class Decoder:
     def _sequence(self, node: Node, annotation: Any, what: str) -> Any:
         inner = get_args(annotation)
         fixed = inner if get_origin(annotation) is tuple and ... not in inner else None
-        if inner[:1] == (str,) and not fixed and isinstance(node, Scalar) and not is_null(node):
+        single = isinstance(node, Scalar | Given) and not is_null(node)
+        if inner and is_text(inner[0]) and not fixed and single:
             node = Sequence(node.place, [node])  # one name may stand without its list
         if not isinstance(node, Sequence) or (fixed and len(fixed) != len(node.items)):
             return self.wrong(node, f"{what}: expected {describe(annotation)}", "write it as [first, second]")
@@ -226,17 +228,16 @@ class Decoder:
     def _ref(self, node: Node, kind: RefKind, name: str, what: str) -> Any:
         if kind == "signal":
             return self._signal(node, name, what)
-        if kind == "point" and name not in POINTS:
-            if name in WIRE_POINTS:
-                return self.wrong(node, f"{what}: expected a point inside a process", _WIRE_HINT)
+        if kind == "point" and name not in POINTS and name not in WIRE_POINTS:
             hint = f"{name} is an event: write at: {name}" if name in KINDS else nearest(name, POINTS)
             return self.wrong(node, f"{what}: expected a point", hint)
         if kind == "event" and name not in KINDS:
-            if name in WIRE_POINTS:
-                return self.wrong(node, f"{what}: expected an event inside a process", _WIRE_HINT)
-            hint = f"{name} is a point: write before: or after:" if name in POINTS else nearest(name, KINDS)
+            point = name in POINTS or name in WIRE_POINTS
+            hint = f"{name} is a point: write before: or after:" if point else nearest(name, KINDS)
             return self.wrong(node, f"{what}: expected an event", hint)
-        if kind not in ("point", "event"):
+        if kind == "wire_role" and name not in ROLES:
+            return self.wrong(node, f"{what}: expected the role of a command", nearest(name, ROLES))
+        if kind not in ("point", "event", "wire_role"):
             self.uses.append(Use(kind, name, node.place))
         return name
 
@@ -248,7 +249,6 @@ class Decoder:
         return short
 
 
-_WIRE_HINT: Final = "this one needs the proxy, which is not part of this version"
 _TYPES_HINT: Final = "use str, int, float, bool, Literal, list, dict, a dataclass or a type of values.py"
 _SCALARS: Final[abc.Mapping[type, str | None]] = {
     str: "quote the text",
@@ -256,6 +256,11 @@ _SCALARS: Final[abc.Mapping[type, str | None]] = {
     float: "write a number: 3 or 0.5",
     bool: "write true or false",
 }
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether a value of this type is written as one text."""
+    return (get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation) is str
 
 
 def _bad(values: abc.Iterable[Any]) -> bool:

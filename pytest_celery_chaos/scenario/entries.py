@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pytest_celery_chaos.engine.pattern import ROLES
+from pytest_celery_chaos.engine.pattern import SOURCES
 from pytest_celery_chaos.engine.plan import Expectation, Hazard, Moment, Step
+from pytest_celery_chaos.history.event import POINTS
+from pytest_celery_chaos.history.wire import WIRE_POINTS
 from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.scenario import arguments, fields, tree
 from pytest_celery_chaos.scenario.decode import BAD, Decoder
-from pytest_celery_chaos.scenario.problems import nearest
+from pytest_celery_chaos.scenario.problems import Problems, nearest
 from pytest_celery_chaos.scenario.tree import Node, Place
 from pytest_celery_chaos.values import (
     BeatRef,
@@ -20,6 +22,7 @@ from pytest_celery_chaos.values import (
     Count,
     Duration,
     EventRef,
+    LinkRef,
     PointRef,
     StepRef,
     TaskRef,
@@ -54,6 +57,8 @@ class When:
     :param worker: only in this worker.
     :param client: only in this client.
     :param beat: only in this beat.
+    :param link: the point is that of a command on this link: before the server has seen it, or after the server has
+        answered and before the client sees that.
     :param nth: the n-th such event after this step was reached.
     :param timeout: a moment that has not come by then was never reached, and the run is inconclusive.
     """
@@ -66,6 +71,7 @@ class When:
     worker: WorkerRef | None = None
     client: ClientRef | None = None
     beat: BeatRef | None = None
+    link: LinkRef | None = None
     nth: Count = 1
     timeout: Duration | None = None
 
@@ -200,17 +206,36 @@ def read_moment(decoder: Decoder, node: Node) -> Any:
         decoder.problems.add(node.place, what, "give exactly one of: at, before, after")
         return BAD
     delayed = isinstance(given.get("after"), float)
-    wrong = [key for key in (("task", *ROLES, "nth") if delayed else ("since",)) if given.get(key) is not None]
+    wrong = [key for key in (("task", *SOURCES, "nth") if delayed else ("since",)) if given.get(key) is not None]
     shown = f"{given['after']:g}s" if delayed else given[kinds[0]]
     for key in wrong:
         hint = "a duration is counted from a step: use since" if delayed else "since goes with a duration: after: 2s"
         decoder.problems.add(_places(node)[key], f"when: {key} does not go with {kinds[0]}: {shown}", hint)
-    if len(named := [role for role in ROLES if given.get(role) is not None]) > 1:
-        decoder.problems.add(_places(node)[named[-1]], f"when has {' and '.join(named)}", "name one process")
+    if len(named := [role for role in SOURCES if given.get(role) is not None]) > 1:
+        decoder.problems.add(
+            _places(node)[named[-1]], f"when has {' and '.join(named)}", "name one process, or one link"
+        )
+        return BAD
+    if not delayed and not point_is_there(given, _places(node).__getitem__, "when", decoder.problems):
         return BAD
     if delayed:
         given["delay"] = given.pop("after")
     return BAD if wrong else Moment(**given)
+
+
+def point_is_there(given: Mapping[str, Any], place_of: Callable[[str], Place], what: str, problems: Problems) -> bool:
+    """Whether the point of a moment is one of those that its process, or its link, can be held at; a problem if not."""
+    side = "before" if given.get("before") is not None else "after"
+    point = given.get(side)
+    points = WIRE_POINTS if given.get("link") is not None else POINTS
+    if not isinstance(point, str) or point in points:
+        return True
+    if points is POINTS:
+        told, hint = f"{what}: {side} {point} is a point of a link", "say which: link: a-broker"
+    else:
+        told, hint = f"{what}: {side} {point} is no point of a link", nearest(point, points)
+    problems.add(place_of(side), told, hint)
+    return False
 
 
 def _expectation(decoder: Decoder, node: Node, index: int) -> Any:

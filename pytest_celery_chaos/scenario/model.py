@@ -13,7 +13,7 @@ from pytest_celery_chaos.scenario import fields
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import ExpectEntry, ExpectList, StepEntry, StepList
 from pytest_celery_chaos.scenario.tree import Node
-from pytest_celery_chaos.values import Duration
+from pytest_celery_chaos.values import Duration, LinkRef
 from pytest_celery_chaos.workers.spec import Pool, Profile, WorkerSpec
 
 
@@ -75,6 +75,8 @@ class Format:
     :param queues: by name, the queues beside Celery's default one.
     :param broker: the server, called `main`; on the command line `--server` chooses another server or version.
     :param backend: a server of its own for results, called `backend`; default: database 1 of the broker.
+    :param links: names of links (`a-broker`, `main-backend`) that go through a proxy. What a step uses need not be
+        listed: this is for tests, whose steps come later.
     :param observe: judge after so long instead of waiting for quiet, where it never falls quiet.
     :param quiet: how long quiet may take before the run is inconclusive.
     :param expect: what must hold, beside what always must.
@@ -96,6 +98,7 @@ class Format:
     queues: Mapping[str, Annotated[Mapping[str, Any], Part(QueueSpec)]] = field(default_factory=dict)
     broker: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] = field(default_factory=dict)
     backend: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] | None = None
+    links: Sequence[LinkRef] = ()
     observe: Duration | None = None
     quiet: Duration = 60.0
     expect: Annotated[Sequence[ExpectEntry], ExpectList()] = ()

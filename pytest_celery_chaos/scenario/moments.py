@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_celery_chaos.engine.pattern import ROLES
+from pytest_celery_chaos.engine.pattern import ROLES, SOURCES
 from pytest_celery_chaos.engine.plan import Moment, Step
-from pytest_celery_chaos.scenario.entries import StepEntry
+from pytest_celery_chaos.scenario.entries import StepEntry, point_is_there
 from pytest_celery_chaos.scenario.model import Format
 from pytest_celery_chaos.scenario.problems import Problems
 from pytest_celery_chaos.workloads import PUBLISHING
@@ -105,8 +105,9 @@ def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], 
         problems.add(entry.place, what, "give exactly one of: at, before, after, healed")
         return
     _check_healed(entry, above, kinds[0], problems)
-    if len(named := [role for role in ROLES if args.get(role) is not None]) > 1:
-        problems.add(entry.at(named[-1]), f"wait has {' and '.join(named)}", "name one process")
+    if len(named := [role for role in SOURCES if args.get(role) is not None]) > 1:
+        problems.add(entry.at(named[-1]), f"wait has {' and '.join(named)}", "name one process, or one link")
+    point_is_there(args, entry.at, "wait", problems)
     task = args.get("task")
     sent = any(step.verb in PUBLISHING and _publishes(step, task) and task != step.args.get("task") for step in below)
     if sent and not any(step.verb in PUBLISHING and _publishes(step, task) for step in above):
@@ -122,7 +123,7 @@ def _check_healed(entry: StepEntry, above: Sequence[Step], kind: str, problems: 
     healed = entry.step.args.get("healed")
     if healed is None and not isinstance(entry.step.args.get("after"), float):
         return
-    for key in ("task", *ROLES):
+    for key in ("task", *SOURCES):
         if entry.step.args.get(key) is not None:
             problems.add(entry.at(key), f"wait: {key} goes with a moment, not with {kind}", "remove it")
     meant = [step for step in above if healed == "all" or step.name == healed]

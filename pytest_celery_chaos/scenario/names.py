@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pytest_celery_chaos.engine.links import ENDS, TEST, name_of
 from pytest_celery_chaos.history.labels import of_part
 from pytest_celery_chaos.scenario import fields, tree
 from pytest_celery_chaos.scenario.decode import Use
@@ -58,6 +59,7 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
         "beat": ("no beat is called", _keys(root.items.get("beats"))),
         "app": ("no app is called", {"main", *_keys(root.items.get("apps"))}),
         "broker": ("no broker is called", _brokers(root)),
+        "link": ("no link is called", _links(root)),
         "step": ("no step is called", named),
         "fault": ("no fault is called", [*faults, "all"]),
         "task": ("no step that publishes and no task is called", {*labels, *tasks, *vocabulary.tasks}),
@@ -82,6 +84,13 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
 def _brokers(root: tree.Mapping) -> list[str]:
     given = root.items.get("backend")
     return ["main"] if given is None or tree.is_null(given) else ["main", "backend"]
+
+
+def _links(root: tree.Mapping) -> list[str]:
+    """The links that there can be: each process has one to its broker and one to its result backend."""
+    clients = list(_keys(root.items.get("clients"))) or ["main"]
+    processes = [*_keys(root.items.get("workers")), *clients, *_keys(root.items.get("beats")), TEST]
+    return [name_of(process, end) for process in processes for end in ENDS]
 
 
 def _scheduled(root: tree.Mapping) -> Iterator[tuple[str, str | None]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec, EntrySpec
 from pytest_celery_chaos.engine.plan import AppSpec, Hazard
-from pytest_celery_chaos.history.event import KINDS, POINTS, WIRE_POINTS
+from pytest_celery_chaos.history.event import KINDS, POINTS
+from pytest_celery_chaos.history.wire import WIRE_POINTS
 from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.scenario import fields as keys
 from pytest_celery_chaos.scenario.entries import Recorded, When, beside_step
@@ -133,8 +134,14 @@ def reference_page(vocabulary: Vocabulary | None = None) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+_ON_LINKS: Final = """With `link: a-broker` the point is that of a command on its way: `before` the server has seen it,
+`after` the server has answered and before the client sees that."""
+
+
 def _moments() -> list[str]:
-    wire = ", ".join(f"`{name}`" for name in sorted(WIRE_POINTS))
+    wire = {
+        name: f"`wire_{begin[0]}` {begin[1]} … `wire_{end[0]}` {end[1]}" for name, (begin, end) in WIRE_POINTS.items()
+    }
     points = {name: f"`{_event(begin)}` … `{_event(end)}`" for name, (begin, end) in POINTS.items()}
     return [
         "## `when`\n",
@@ -143,7 +150,8 @@ def _moments() -> list[str]:
         "### Points\n",
         "`before` a point the process has written the first event, `after` it the second.\n",
         _pairs("point", "events", points),
-        _prose(f"Points on the wire ({wire}) need the proxy, which is not part of this version.") + "\n",
+        _prose(_ON_LINKS) + "\n",
+        _pairs("point of a link", "events", wire),
         "### Events\n",
         "`at` accepts each of them. Those that begin and end (invoke, ok) are meant at their end.\n",
         _pairs("event", "what it says", KINDS),

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, g
 
 from pytest_celery_chaos.engine.plan import Hazard
 from pytest_celery_chaos.history.event import KINDS, POINTS
+from pytest_celery_chaos.history.wire import ROLES, WIRE_POINTS
 from pytest_celery_chaos.registry import Verb
 from pytest_celery_chaos.scenario import fields as keys
+from pytest_celery_chaos.scenario.decode import is_text
 from pytest_celery_chaos.scenario.entries import ExpectList, Named, Recorded, StepList, When, beside_step
 from pytest_celery_chaos.scenario.fields import Field, Fields
 from pytest_celery_chaos.scenario.model import Format, Part
@@ -30,7 +32,8 @@ _VARIABLE: Final[Schema] = {"$ref": "#/definitions/variable"}
 _TEXT: Final[Schema] = {"type": ["string", "number"]}
 _PLAIN: Final[Mapping[Any, Schema]] = {str: _TEXT, int: {"type": "integer"}, float: {"type": "number"}}
 _REFS: Final[Mapping[str, Schema]] = {
-    "point": {"enum": list(POINTS)},
+    "point": {"enum": list(dict.fromkeys((*POINTS, *WIRE_POINTS)))},
+    "wire_role": {"enum": list(ROLES)},
     "event": {"enum": list(KINDS)},
     "signal": {"type": "string", "pattern": "^(SIG)?[A-Z]+[0-9]*$"},
 }
@@ -112,8 +115,9 @@ def _of(annotation: Any) -> Schema:
         items = [_of(each) for each in inner]
         return _any_of({"type": "array", "items": items, "minItems": len(items), "maxItems": len(items)})
     if isinstance(plain, type) and issubclass(plain, abc.Sequence):
-        array = {"type": "array", "items": _of(inner[0]) if inner else {}}
-        return _any_of(array, _TEXT) if inner[:1] == (str,) else _any_of(array)
+        each: Schema = _of(inner[0]) if inner else {}
+        array: Schema = {"type": "array", "items": each}
+        return _any_of(array, each) if inner and is_text(inner[0]) else _any_of(array)
     if isinstance(plain, type) and issubclass(plain, abc.Mapping):
         return _any_of({"type": "object", "additionalProperties": _of(inner[1]) if inner else {}})
     if is_dataclass(plain) and isinstance(plain, type):

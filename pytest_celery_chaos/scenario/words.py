@@ -25,7 +25,10 @@ def describe(annotation: Any) -> str:
     if plain is tuple and inner and ... not in inner:
         return f"[{', '.join(map(describe, inner))}]"
     if plain is tuple or (isinstance(plain, type) and issubclass(plain, abc.Sequence)):
-        return "text or a list of texts" if inner[:1] == (str,) else "a list"
+        if inner[:1] == (str,):
+            return "text or a list of texts"
+        named = describe(inner[0]) if inner and get_origin(inner[0]) is Annotated else None
+        return f"{named} or a list of them" if named else "a list"
     return "any value" if annotation in (Any, object) else "a mapping"
 
 
@@ -42,6 +45,8 @@ _NOUNS: Final[abc.Mapping[str, str]] = {
     "beat": "a beat's name",
     "broker": "a broker's name",
     "app": "an app's name",
+    "link": "a link's name",
+    "wire_role": "the role of a command",
     "step": "a step's name",
     "fault": "a fault step's name or all",
     "point": "a point",

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_celery_chaos.values import BeatRef, ClientRef, Duration, EventRef, FaultRef, PointRef, TaskRef, WorkerRef
+from pytest_celery_chaos.values import (
+    BeatRef,
+    ClientRef,
+    Duration,
+    EventRef,
+    FaultRef,
+    LinkRef,
+    PointRef,
+    TaskRef,
+    WorkerRef,
+)
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.engine.run import Run
@@ -21,6 +31,7 @@ def wait(
     worker: WorkerRef | None = None,
     client: ClientRef | None = None,
     beat: BeatRef | None = None,
+    link: LinkRef | None = None,
     nth: int = 1,
     timeout: Duration = 30.0,
 ) -> None:
@@ -34,6 +45,7 @@ def wait(
     :param worker: only in this worker.
     :param client: only in this client.
     :param beat: only in this beat.
+    :param link: a command on this link, of those that something is armed for, or that `timeline` writes down.
     :param nth: the n-th such event, counted from the beginning of the run.
     :param timeout: seconds; after them the run is inconclusive.
     """
@@ -43,7 +55,7 @@ def wait(
     if healed is not None:
         run.in_force.wait_healed(None if healed == "all" else healed, timeout)
         return
-    process = {"worker": worker, "client": client, "beat": beat}
+    process = {"worker": worker, "client": client, "beat": beat, "link": link}
     run.wait_for(at=at, before=before, after=after, task=task, **process, nth=nth, timeout=timeout)
 
 

@@ -131,7 +131,7 @@ def test_apps_and_clients_reach_the_plan_each_with_a_keyspace_of_its_own() -> No
     shop, main = Keyspace("shop", db=2, prefix="s:", result_db=3), Keyspace("main")
     assert spaces(plan) == {"client:api": main, "client:web": shop, "worker:a": shop}
     assert next(iter(spaces(plan).values())) == main  # its queues bear their names alone
-    assert settings_of(plan, "shop", {}, lambda name, db: f"redis://{name}/{db}") == {
+    assert settings_of(plan, "shop", {}, lambda end, name, db: f"redis://{name}/{db}") == {
         "broker_url": "redis://main/2",
         "result_backend": "redis://main/3",
         **config_of(plan, "shop", {}),

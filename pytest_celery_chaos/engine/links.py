@@ -1,0 +1,208 @@
+"""The links of a run: which process's way to which server goes through the proxy, and whose each connection is.
+
+A link is named by its process and its end: ``a-broker`` is the way of worker (client, beat) ``a`` to its broker,
+``a-backend`` that to its result backend, each with a port of its own. A way that is no link is direct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pytest_celery_chaos.brokers.roles import Naming
+from pytest_celery_chaos.engine import apps
+from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.system.sockets import owners
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.brokers.local import LocalServer
+    from pytest_celery_chaos.engine.live import Live
+    from pytest_celery_chaos.engine.plan import Plan
+    from pytest_celery_chaos.history.event import Event
+    from pytest_celery_chaos.network.proxy import Armed, Proxy
+    from pytest_celery_chaos.system.keeper import Child, Keeper
+
+End = Literal["broker", "backend"]
+ENDS: Final[Sequence[End]] = ("broker", "backend")
+#: What a link of the test's own process begins with, where a test uses its application in itself.
+TEST: Final = "test"
+
+
+def name_of(process: str, end: str) -> str:
+    """The name of a link: ``a-broker``."""
+    return f"{process}-{end}"
+
+
+class Links:
+    """The links of one run, and the proxy process behind them; without links there is none.
+
+    :param brokers: the run's servers, by name.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        keeper: Keeper,
+        folder: Path,
+        control: Path,
+        live: Live,
+        brokers: Mapping[str, LocalServer],
+    ) -> None:
+        self._plan, self._keeper, self._folder, self._control = plan, keeper, folder, control
+        self._live, self._brokers = live, brokers
+        self._proxy: Proxy | None = None
+        self._ends: dict[str, tuple[str, str]] = {}  # of each link its process (`worker:a`) and its server
+        self._naming: dict[str, Naming] = {}
+        self._rules: list[Armed] = []
+        self._closing = False
+
+    def start(self) -> None:
+        """Start the proxy, if the plan has links, and listen for each of them; the servers have their ports by now.
+
+        :raises UsageError: a link's process does not exist, or its name is that of two.
+        """
+        if not self._plan.links:
+            return
+        from pytest_celery_chaos.network.proxy import Proxy
+
+        found = {name: self._place(name) for name in self._plan.links}
+        self._proxy = Proxy(
+            self._keeper,
+            self._folder / "logs",
+            self._folder / "ledgers",
+            control=self._control,
+            on_exit=self._died,
+        )
+        for name, (source, server, naming) in found.items():
+            self._proxy.link(name, ("127.0.0.1", self._brokers[server].port), naming=naming)
+            self._ends[name], self._naming[name] = (source, server), naming
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy of a run with links.
+
+        :raises UsageError: the run has none.
+        """
+        if self._proxy is None:
+            raise UsageError("this run has no links", hint=_DECLARE)
+        return self._proxy
+
+    @property
+    def child(self) -> Child | None:
+        """The proxy's process."""
+        return self._proxy.child if self._proxy else None
+
+    def known(self, names: Sequence[str]) -> Sequence[str]:
+        """*names*, each of which must be a link of this run.
+
+        :raises UsageError: one of them is not; it says how to declare it.
+        """
+        for name in names:
+            if name not in self._ends:
+                raise UsageError(
+                    f"there is no link {name!r}; links here: {', '.join(self._ends) or 'none'}", hint=_DECLARE
+                )
+        return names
+
+    def url(self, source: str, end: End, server: str, db: int) -> str:
+        """The address by which a process reaches a server's database: through its link, or directly."""
+        name = name_of(source.partition(":")[2], end)
+        if self._ends.get(name) == (source, server):
+            return self._brokers[server].tcp_url(db, port=self.proxy.port(name))
+        return self._brokers[server].url(db)
+
+    def adopt(self, ready: Event, spaces: Mapping[str, Any]) -> None:
+        """Learn from a worker that is ready by which names the keys are called on the links of its application."""
+        queues = set(ready.attrs.get("queues") or ())
+        mine = spaces[ready.source]
+        for name, (source, _) in self._ends.items():
+            space = spaces.get(source, mine)
+            if space.messages[:2] != mine.messages[:2]:
+                continue
+            old = self._naming[name]
+            new = replace(
+                old,
+                queues=sorted({*old.queues, *queues}),
+                prefix=space.prefix or old.prefix,
+                backend_prefix=space.result_prefix or old.backend_prefix,
+            )
+            if new != old:
+                self._naming[name] = new
+                self.proxy.rename(name, new)
+
+    # -- whose a connection is ------------------------------------------------------------------------------------
+
+    def behind(self) -> dict[int, int]:
+        """For each connection through a link: the proxy's port towards the server → the port of whose it is."""
+        if self._proxy is None or not self._proxy.alive:
+            return {}
+        return {each["server"]: each["client"] for each in self._proxy.connections() if each["server"] is not None}
+
+    def owners(self, server: str, processes: Mapping[int, str]) -> dict[int, str]:
+        """By its port as the server sees it, whose each connection to a server is, directly or through a link.
+
+        :param processes: by process id, its source (``worker:a``).
+        """
+        found = owners(self._brokers[server].port, processes)
+        behind = self.behind()
+        clients: dict[int, str] = {}
+        for name, (_, upstream) in self._ends.items():
+            if upstream == server and behind:
+                clients |= owners(self.proxy.port(name), processes)
+        return found | {port: clients[client] for port, client in behind.items() if client in clients}
+
+    # -- rules ----------------------------------------------------------------------------------------------------
+
+    def arm(self, do: str, **what: Any) -> Armed:
+        """Arm a rule in the proxy (see :meth:`Proxy.arm`)."""
+        armed = self.proxy.arm(do, **what)
+        self._rules.append(armed)
+        return armed
+
+    def disarm(self, armed: Armed) -> int:
+        """Disarm a rule; on how many commands it has acted."""
+        if armed in self._rules:
+            self._rules.remove(armed)
+        return int(armed.disarm()["acted"])
+
+    def unused(self) -> bool:
+        """Whether a rule is armed that has not acted yet."""
+        return any(not rule.state()["acted"] for rule in self._rules)
+
+    def close(self) -> None:
+        """End the proxy, after everybody who is connected through it."""
+        self._closing = True
+        if self._proxy is not None:
+            self._proxy.close()
+
+    def _died(self, child: Child) -> None:
+        ended = child.exit
+        assert ended is not None
+        if not self._closing:
+            how: dict[str, Any] = {"code": ended.code, "signal": ended.signal, "ended": child.pid, "reaped": ended.t}
+            self._live.emit("offline", source="link:proxy", asked=False, **how)
+
+    def _place(self, name: str) -> tuple[str, str, Naming]:
+        """Of a link: its process, its server, and by which names its application's keys are called."""
+        process, _, end = name.rpartition("-")
+        known = {
+            **apps.processes(self._plan),
+            f"client:{TEST}": (apps.MAIN, {}),
+        }
+        sources = [source for source in known if source.partition(":")[2] == process]
+        if len(sources) != 1 or end not in ENDS:
+            what = f"{' and '.join(sources)} have one name" if len(sources) > 1 else "no such process"
+            there = ", ".join(name_of(each.partition(":")[2], "broker") for each in known)
+            raise UsageError(f"no link can be called {name!r}: {what}", hint=f"for example {there}")
+        app, own = known[sources[0]]
+        space = apps.keyspace_of(self._plan, app, own)
+        config = apps.config_of(self._plan, app, own)
+        queues: Collection[str] = {str(config.get("task_default_queue") or "celery"), *self._plan.queues}
+        naming = Naming.of(config, sorted(queues))
+        return sources[0], space.broker if end == "broker" else space.backend, naming
+
+
+_DECLARE: Final = "in a file the steps' `link:` says it; a test declares it: @pytest.mark.chaos(links=['a-broker'])"
