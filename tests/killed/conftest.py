@@ -1,4 +1,4 @@
-"""A suite in which a worker is stopped and a broker frozen, started by pytest or by the command."""
+"""A suite in which a worker behind a proxy is stopped and a broker frozen, started by pytest or by the command."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pytest_celery_chaos.system import wait
 STUCK = """
 scenario: A stopped worker and a frozen broker ({pool})
 profile: fast
+links: [a-broker, a-backend]
 workers:
   a: {{pool: {pool}}}
 steps:
