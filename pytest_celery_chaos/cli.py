@@ -251,8 +251,9 @@ def become_pytest(arguments: Sequence[str], *, as_json: bool) -> None:
 
 def pytest_line() -> list[str]:
     """The command line that runs scenarios, without them."""
-    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-q", "-rN", "--tb=short"]
-    return [*line, f"--rootdir={Path.cwd()}", "--chaos-command"]
+    line = [sys.executable, "-m", "pytest", "--no-header", "-q", "-rN", "--tb=short", f"--rootdir={Path.cwd()}"]
+    # Hypothesis' plugin imports all of Hypothesis for its last words: 0.2 s of CPU and 5 MB of 42.
+    return [*line, "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--chaos-command"]
 
 
 def main() -> None:
