@@ -143,6 +143,8 @@ def _scenario(asked: Soak) -> dict[str, Any]:
                 "visibility_timeout": 20,
                 "unacked_restore_interval": 1,
                 "unacked_restore_throttle": 1,
+                # A fault that strikes while somebody sweeps leaves the mutex, by default for 300 s (KF-90).
+                "unacked_mutex_expire": 10,
             },
         },
         "broker": {"persistence": asked.persistence},
