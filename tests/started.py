@@ -128,8 +128,8 @@ class Started:
     def leaves_nothing(self, within: float = 2.0) -> None:
         """Wait until nothing is left, so many seconds after its end.
 
-        A process of xdist's own, which ends by itself when its controller is gone, has longer while it only lacks the
-        machine: its interpreter may still be importing pytest.
+        A process of xdist's own, which ends by itself when its controller is gone, has ten times as long: on a busy
+        machine its interpreter may still be importing pytest.
         """
         ends = time.monotonic() + within
 

@@ -62,7 +62,14 @@ class Environment:
         #: Of each process (``worker:a``) where its application keeps messages and results.
         self.spaces = apps.spaces(plan)
         self._connections: dict[tuple[str, int], Redis] = {}
-        self.links = Links(plan, keeper=keeper, folder=folder, control=temp, live=live, brokers=self.brokers)
+        self.links = Links(
+            plan,
+            keeper=keeper,
+            folder=folder,
+            control=temp,
+            brokers=self.brokers,
+            on_death=lambda child: self._offline("link:proxy", child, asked=False),
+        )
         self._ready = Readiness(live, self.redis, self.spaces, self.links.behind)
 
     def start(self) -> None:

@@ -6,7 +6,7 @@ A link is named by its process and its end: ``a-broker`` is the way of worker (c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -18,7 +18,6 @@ from pytest_celery_chaos.system.sockets import owners
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.local import LocalServer
-    from pytest_celery_chaos.engine.live import Live
     from pytest_celery_chaos.engine.plan import Plan
     from pytest_celery_chaos.history.event import Event
     from pytest_celery_chaos.network.proxy import Armed, Proxy
@@ -39,6 +38,7 @@ class Links:
     """The links of one run, and the proxy process behind them; without links there is none.
 
     :param brokers: the run's servers, by name.
+    :param on_death: called when the proxy has ended before :meth:`close`, on the keeper's thread.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Links:
         keeper: Keeper,
         folder: Path,
         control: Path,
-        live: Live,
         brokers: Mapping[str, LocalServer],
+        on_death: Callable[[Child], None],
     ) -> None:
         self._plan, self._keeper, self._folder, self._control = plan, keeper, folder, control
-        self._live, self._brokers = live, brokers
+        self._brokers, self._on_death = brokers, on_death
         self._proxy: Proxy | None = None
         self._ends: dict[str, tuple[str, str]] = {}  # of each link its process (`worker:a`) and its server
         self._naming: dict[str, Naming] = {}
@@ -179,11 +179,8 @@ class Links:
             self._proxy.close()
 
     def _died(self, child: Child) -> None:
-        ended = child.exit
-        assert ended is not None
         if not self._closing:
-            how: dict[str, Any] = {"code": ended.code, "signal": ended.signal, "ended": child.pid, "reaped": ended.t}
-            self._live.emit("offline", source="link:proxy", asked=False, **how)
+            self._on_death(child)
 
     def _place(self, name: str) -> tuple[str, str, Naming]:
         """Of a link: its process, its server, and by which names its application's keys are called."""

@@ -11,14 +11,11 @@ from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
 from pytest_celery_chaos.engine.plan import AppSpec, Plan
 from pytest_celery_chaos.errors import UsageError
-from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.scenario.model import Format, Scenario
 from pytest_celery_chaos.scenario.problems import nearest
 from pytest_celery_chaos.scenario.read import load_scenario
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
-from pytest_celery_chaos.values import Ref
 from pytest_celery_chaos.workers.spec import Pool, WorkerSpec
-from pytest_celery_chaos.workloads import WORKLOADS
 
 
 def plans_of(
@@ -75,7 +72,7 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         clients=clients,
         beats={name: BeatSpec(**given, name=name) for name, given in said.beats.items()},
         queues=said.queues,
-        links=links_of(said),
+        links=said.links,
         broker=broker,
         backend=backend,
         workers=workers,
@@ -89,24 +86,6 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         },
         skip=_skip(said, pool),
     )
-
-
-def links_of(said: Format) -> list[str]:
-    """The links that a file uses: those that it lists, those of its moments, and those that its verbs are given."""
-    found = dict.fromkeys(said.links)
-    for step in (entry.step for entry in said.steps):
-        if step.when is not None and step.when.link is not None:
-            found[step.when.link] = None
-        verb = (FAULTS if step.family == "fault" else WORKLOADS)[step.verb]
-        for name, parameter in verb.parameters.items():
-            if _names_links(parameter.annotation) and (given := step.args.get(name)):
-                found |= dict.fromkeys([given] if isinstance(given, str) else given)
-    return list(found)
-
-
-def _names_links(annotation: Any) -> bool:
-    """Whether a value of this type is a link's name, or has some among it."""
-    return Ref("link") in getattr(annotation, "__metadata__", ()) or any(map(_names_links, get_args(annotation)))
 
 
 def _skip(said: Format, pool: str | None) -> str | None:

@@ -42,7 +42,9 @@ def scenario_of(text: str, file: str, vocabulary: Vocabulary | None = None) -> S
             given = decoder.fields(tree, fields.of_dataclass(Format), "")
             check_names(tree, decoder.uses, known, problems)
             if given is not BAD:
-                formats[variant] = Format(**given)
+                # A link is declared by its use, wherever a name of one may stand.
+                links = dict.fromkeys(use.name for use in decoder.uses if use.kind == "link")
+                formats[variant] = Format(**{**given, "links": list(links)})
                 lint(formats[variant], decoder, tree, [name for name in trees if name])
     problems.raise_any(file, text)
     return Scenario(file, formats)
