@@ -7,13 +7,16 @@ not Toxiproxy's milliseconds. Source of the toxics: https://github.com/Shopify/t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_celery_chaos.errors import FaultWithoutEffect
 from pytest_celery_chaos.values import Duration, LinkRef
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.engine.run import Heal, Run
+
+#: Towards the server, or from it.
+Direction: TypeAlias = Literal["upstream", "downstream"]
 
 
 def cut(
@@ -81,7 +84,7 @@ def partition(run: Run, *, link: Sequence[LinkRef], stream: Literal["both", "ups
     :param link: the links that are on the other side.
     :param stream: both ways, or one.
     """
-    return freeze(run, link=link, stream=stream, connections="all")
+    return freeze(run, link=link, stream=stream)
 
 
 def latency(
@@ -90,7 +93,7 @@ def latency(
     link: Sequence[LinkRef],
     latency: Duration,
     jitter: Duration = 0.0,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Delay everything that passes (Toxiproxy's ``latency``).
@@ -109,7 +112,7 @@ def bandwidth(
     *,
     link: Sequence[LinkRef],
     rate: int,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Let no more than so much through (Toxiproxy's ``bandwidth``).
@@ -127,7 +130,7 @@ def slow_close(
     *,
     link: Sequence[LinkRef],
     delay: Duration,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Keep a connection open for a while after one side has closed it (Toxiproxy's ``slow_close``).
@@ -145,7 +148,7 @@ def timeout(
     *,
     link: Sequence[LinkRef],
     timeout: Duration,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Let nothing through, and close the connection after a while (Toxiproxy's ``timeout``); 0 never closes it.
@@ -163,7 +166,7 @@ def reset_peer(
     *,
     link: Sequence[LinkRef],
     timeout: Duration = 0.0,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Answer what comes with a reset, after a while (Toxiproxy's ``reset_peer``).
@@ -183,7 +186,7 @@ def slicer(
     average_size: int,
     size_variation: int = 0,
     delay: Duration = 0.0,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Cut what passes into small pieces (Toxiproxy's ``slicer``).
@@ -204,7 +207,7 @@ def limit_data(
     *,
     link: Sequence[LinkRef],
     bytes: int,
-    stream: Literal["upstream", "downstream"] = "downstream",
+    stream: Direction = "downstream",
     toxicity: float = 1.0,
 ) -> Heal:
     """Close a connection once so much has passed (Toxiproxy's ``limit_data``).
@@ -221,7 +224,7 @@ def _toxic(
     run: Run,
     type: str,
     link: Sequence[str],
-    stream: Literal["upstream", "downstream"],
+    stream: Direction,
     toxicity: float,
     **attributes: float,
 ) -> Heal:
