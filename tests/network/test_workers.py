@@ -42,13 +42,6 @@ class WiredLab(Lab):
         port = self.proxy.port("a")
         return {"broker_url": f"redis://127.0.0.1:{port}/0", "result_backend": f"redis://127.0.0.1:{port}/1"}
 
-    def app(self) -> Any:
-        from celery import Celery
-
-        app = Celery("lab", broker=self.addresses["broker_url"], backend=self.addresses["result_backend"])
-        app.conf.broker_connection_retry_on_startup = True
-        return app
-
     def counts(self) -> dict[str, int]:
         return dict(self.proxy.stats()["a"]["units"])
 
@@ -88,7 +81,7 @@ def python(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_command_is_of_unknown_role_and_a_task_costs_what_it_costs(lab: WiredLab, version: str) -> None:
     python(version)
-    worker, app = lab.worker(version, "solo", options=()), lab.app()
+    worker, app = lab.worker(version, "solo", options=()), lab.client()
     first = app.send_task("add", (1, 1))
     assert first.get(timeout=20) == 2
     worker.until("ack", "ok", first.id)
@@ -109,7 +102,6 @@ def test_no_command_is_of_unknown_role_and_a_task_costs_what_it_costs(lab: Wired
     assert lab.proxy.stats()["a"]["unknown"] == {}
     assert lab.counts()["chord_part"] in (2, 3), "the first EVALSHA finds no script"
     assert lab.proxy.stats()["a"]["blind"] == 0
-    app.close()
 
 
 def _more(lab: WiredLab, app: Any, worker: Any) -> None:
@@ -157,7 +149,7 @@ def test_held_at_a_point_on_the_wire_and_killed(
 ) -> None:
     python("5.7")
     # Late, so that store and acknowledgement come in this order on every pool.
-    worker, app = lab.worker("5.7", pool, settings={"task_acks_late": True}), lab.app()
+    worker, app = lab.worker("5.7", pool, settings={"task_acks_late": True}), lab.client()
     kind, phase = WIRE_POINTS[point][side == "after"]
     killed, told = threading.Event(), list[Event]()
 
@@ -180,12 +172,11 @@ def test_held_at_a_point_on_the_wire_and_killed(
         events = tail.read()
     assert [e.attrs["how"] for e in events if e.kind == "released"] == ["gone"]
     assert told[0] in events, "the event that the harness was told is the one in the ledger"
-    app.close()
 
 
 def test_a_held_ack_whose_worker_is_killed_leaves_one_entry(lab: WiredLab) -> None:
     python("5.7")
-    worker, app = lab.worker("5.7", "solo", settings={"task_acks_late": True}), lab.app()
+    worker, app = lab.worker("5.7", "solo", settings={"task_acks_late": True}), lab.client()
     rule = lab.proxy.arm("hold", role="ack")
     task = app.send_task("add", (1, 1), ignore_result=False)
     assert task.get(timeout=20) == 2
@@ -193,7 +184,6 @@ def test_a_held_ack_whose_worker_is_killed_leaves_one_entry(lab: WiredLab) -> No
     worker.kill()
     wait.until(lambda: not lab.proxy.stats()["a"]["holding"], what="nothing to be held any more", timeout=5)
     assert list(lab.keys()["unacked"].values()) == [task.id]
-    app.close()
 
 
 def test_prefixes_and_renamed_keys_are_known_too(lab: WiredLab) -> None:
@@ -206,14 +196,13 @@ def test_prefixes_and_renamed_keys_are_known_too(lab: WiredLab) -> None:
         "result_backend_transport_options": {"global_keyprefix": "res"},
     }
     lab.proxy.rename("a", Naming.of(settings, ["celery"]))
-    worker, app = lab.worker("5.7", "solo", settings=settings), lab.app()
+    worker, app = lab.worker("5.7", "solo", settings=settings), lab.client()
     app.conf.update(settings)
     task = app.send_task("add", (1, 1), ignore_result=False)
     assert task.get(timeout=20) == 2
     worker.until("ack", "ok", task.id)
     assert lab.proxy.stats()["a"]["unknown"] == {}
     assert {role: lab.counts()[role] for role in ("record", "ack", "store")} == {"record": 1, "ack": 1, "store": 1}
-    app.close()
 
 
 def test_a_moment_of_the_recorders_does_not_hold_the_wire(wired: Wired, keeper: Keeper, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest_celery_chaos.workers
 from pytest_celery_chaos.brokers.local import LocalServer
+from pytest_celery_chaos.clients.rebind import leave_results_alone
 from pytest_celery_chaos.engine.gate import Gate
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.system import wait
@@ -107,6 +108,7 @@ class Lab:
     control: Path
     gate: Gate
     processes: list[Process] = field(default_factory=list)
+    clients: list[Any] = field(default_factory=list)
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -199,8 +201,10 @@ class Lab:
         """A Celery application of the test's own, to publish with."""
         from celery import Celery
 
-        app = Celery("lab", broker=self.server.url(0), backend=self.server.url(1), set_as_current=False)
+        addresses = self.addresses
+        app = Celery("lab", broker=addresses["broker_url"], backend=addresses["result_backend"], set_as_current=False)
         app.conf.broker_connection_retry_on_startup = True
+        self.clients.append(app)
         return app
 
     def keys(self, queues: Sequence[str] = ("celery",)) -> dict[str, Any]:
@@ -220,3 +224,5 @@ class Lab:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
+        for app in self.clients:
+            leave_results_alone(app.backend)

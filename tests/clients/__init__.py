@@ -1,0 +1,1 @@
+"""The test process's own application and the processes of clients."""
