@@ -61,6 +61,7 @@ def commands() -> None:
 @click.option("-k", "select", help="Only what matches, as pytest's -k.")
 @click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
+@click.option("--proxy", type=click.Choice(["resp", "toxiproxy"]), help="What links go through, where it can do that.")
 @click.option("--keep", is_flag=True, help="Leave the system up afterwards, and print its addresses.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def run(
@@ -70,6 +71,7 @@ def run(
     select: str | None,
     jobs: int,
     times: int,
+    proxy: str | None,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -82,6 +84,7 @@ def run(
     ini = None if paths else own_ini(Path.cwd())
     can_run(chosen, server=server or server_in(ini), pool=pool, select=select)
     options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times)
+    options += [f"--chaos-proxy={proxy}"] if proxy else []
     options += ["--chaos-keep"] if keep else []
     options += ["-c", str(ini)] if ini else []
     become_pytest([*options, *map(str, chosen)], as_json=as_json)

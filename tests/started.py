@@ -34,8 +34,8 @@ def heed_signals() -> None:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment of a user's shell: nothing of the test run that we are in, but where servers are found."""
-    ours = ("CELERY_CHAOS_CACHE", "CELERY_CHAOS_SERVER")
+    """The environment of a user's shell: of the test run that we are in, only where servers and Toxiproxy are found."""
+    ours = ("CELERY_CHAOS_CACHE", "CELERY_CHAOS_SERVER", "CELERY_CHAOS_TOXIPROXY")
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -18,6 +18,7 @@ from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
 from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.network.backend import Backend
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
 from pytest_celery_chaos.workers.statedb import REDIS
@@ -38,10 +39,19 @@ class Environment:
 
     :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
     :param prefix_of: the beginning of the ids that a step, or an entry of a beat's schedule, makes.
+    :param proxy: what links go through where the plan does not say it.
     """
 
     def __init__(
-        self, plan: Plan, *, keeper: Keeper, folder: Path, temp: Path, live: Live, prefix_of: Callable[[str], str]
+        self,
+        plan: Plan,
+        *,
+        keeper: Keeper,
+        folder: Path,
+        temp: Path,
+        live: Live,
+        prefix_of: Callable[[str], str],
+        proxy: Backend = "resp",
     ) -> None:
         self._plan, self._keeper, self._live, self._prefix_of = plan, keeper, live, prefix_of
         self._folder, self.control = folder, temp
@@ -68,9 +78,10 @@ class Environment:
             folder=folder,
             control=temp,
             brokers=self.brokers,
+            preferred=proxy,
             on_death=lambda child: self._offline("link:proxy", child, asked=False),
         )
-        self._ready = Readiness(live, self.redis, self.spaces, self.links.behind)
+        self._ready = Readiness(live, self.redis, self.spaces, self.links.ends)
 
     def start(self) -> None:
         """Start everything that the plan starts, all at once, and wait until it is ready.
@@ -249,7 +260,7 @@ class Environment:
             process.asked_to_end = True
         for client in self.clients.values():
             client.close()
-        spared = [*(server.child for server in self.brokers.values()), self.links.child]
+        spared = [*(server.child for server in self.brokers.values()), *self.links.children]
         self._keeper.end_all(spare=[child for child in spared if child is not None])
 
     def end(self) -> None:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.engine import apps
+from pytest_celery_chaos.engine.plan import Moment
 from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.network.backend import BYTES, Backend, LinkProxy
 from pytest_celery_chaos.system.sockets import owners
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.local import LocalServer
-    from pytest_celery_chaos.engine.plan import Plan
+    from pytest_celery_chaos.engine.plan import Plan, Step
     from pytest_celery_chaos.history.event import Event
-    from pytest_celery_chaos.network.proxy import Armed, Proxy
+    from pytest_celery_chaos.network.armed import Armed
+    from pytest_celery_chaos.network.proxy import Proxy
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 End = Literal["broker", "backend"]
@@ -38,7 +41,8 @@ class Links:
     """The links of one run, and the proxy process behind them; without links there is none.
 
     :param brokers: the run's servers, by name.
-    :param on_death: called when the proxy has ended before :meth:`close`, on the keeper's thread.
+    :param preferred: the proxy of a plan that leaves it open and does nothing that only the other one can do.
+    :param on_death: called when a proxy has ended before :meth:`close`, on the keeper's thread.
     """
 
     def __init__(
@@ -49,11 +53,13 @@ class Links:
         folder: Path,
         control: Path,
         brokers: Mapping[str, LocalServer],
+        preferred: Backend,
         on_death: Callable[[Child], None],
     ) -> None:
         self._plan, self._keeper, self._folder, self._control = plan, keeper, folder, control
         self._brokers, self._on_death = brokers, on_death
-        self._proxy: Proxy | None = None
+        self._preferred = preferred
+        self._proxy: LinkProxy | None = None
         self._ends: dict[str, tuple[str, str]] = {}  # of each link its process (`worker:a`) and its server
         self._naming: dict[str, Naming] = {}
         self._rules: list[Armed] = []
@@ -66,23 +72,34 @@ class Links:
         """
         if not self._plan.links:
             return
-        from pytest_celery_chaos.network.proxy import Proxy
-
         found = {name: self._place(name) for name in self._plan.links}
-        self._proxy = Proxy(
-            self._keeper,
-            self._folder / "logs",
-            self._folder / "ledgers",
-            control=self._control,
-            on_exit=self._died,
-        )
+        self._proxy = self._resp() if self.backend == "resp" else self._toxiproxy()
         for name, (source, server, naming) in found.items():
             self._proxy.link(name, ("127.0.0.1", self._brokers[server].port), naming=naming)
             self._ends[name], self._naming[name] = (source, server), naming
 
     @property
+    def backend(self) -> Backend:
+        """What the links go through: what the plan says; else what is preferred, where that can do all its steps."""
+        if self._plan.proxy is not None:
+            return self._plan.proxy
+        return self._preferred if all(_of_bytes(step) for step in self._plan.steps) else "resp"
+
+    @property
     def proxy(self) -> Proxy:
-        """The proxy of a run with links.
+        """The RESP-aware proxy of a run with links.
+
+        :raises UsageError: the run has no links, or they go through Toxiproxy.
+        """
+        from pytest_celery_chaos.network.proxy import Proxy
+
+        if not isinstance(self.bending, Proxy):
+            raise UsageError("the links of this run go through Toxiproxy, which bends bytes alone", hint=_RESP)
+        return self.bending
+
+    @property
+    def bending(self) -> LinkProxy:
+        """The proxy of a run with links, whichever it is, for faults of bytes.
 
         :raises UsageError: the run has none.
         """
@@ -91,9 +108,14 @@ class Links:
         return self._proxy
 
     @property
-    def child(self) -> Child | None:
-        """The proxy's process."""
-        return self._proxy.child if self._proxy else None
+    def dead(self) -> bool:
+        """Whether a proxy has ended before :meth:`close`."""
+        return self._proxy is not None and not self._closing and not self._proxy.alive
+
+    @property
+    def children(self) -> Sequence[Child]:
+        """The proxy's processes."""
+        return self._proxy.children if self._proxy else ()
 
     def known(self, names: Sequence[str]) -> Sequence[str]:
         """*names*, each of which must be a link of this run.
@@ -111,7 +133,7 @@ class Links:
         """The address by which a process reaches a server's database: through its link, or directly."""
         name = name_of(source.partition(":")[2], end)
         if self._ends.get(name) == (source, server):
-            return self._brokers[server].tcp_url(db, port=self.proxy.port(name))
+            return self._brokers[server].tcp_url(db, port=self.bending.port(name))
         return self._brokers[server].url(db)
 
     def adopt(self, ready: Event, spaces: Mapping[str, Any]) -> None:
@@ -131,28 +153,26 @@ class Links:
             )
             if new != old:
                 self._naming[name] = new
-                self.proxy.rename(name, new)
+                self.bending.rename(name, new)
 
     # -- whose a connection is ------------------------------------------------------------------------------------
 
-    def behind(self) -> dict[int, int]:
-        """For each connection through a link: the proxy's port towards the server → the port of whose it is."""
-        if self._proxy is None or not self._proxy.alive:
-            return {}
-        return {each["server"]: each["client"] for each in self._proxy.connections() if each["server"] is not None}
+    def ends(self) -> dict[int, str]:
+        """By port, what both ends of each connection through a link are called; nothing without a proxy."""
+        return self._proxy.ends() if self._proxy is not None and self._proxy.alive else {}
 
     def owners(self, server: str, processes: Mapping[int, str]) -> dict[int, str]:
         """By its port as the server sees it, whose each connection to a server is, directly or through a link.
 
         :param processes: by process id, its source (``worker:a``).
         """
-        found = owners(self._brokers[server].port, processes)
-        behind = self.behind()
-        clients: dict[int, str] = {}
-        for name, (_, upstream) in self._ends.items():
-            if upstream == server and behind:
-                clients |= owners(self.proxy.port(name), processes)
-        return found | {port: clients[client] for port, client in behind.items() if client in clients}
+        port = self._brokers[server].port
+        found = owners(port, processes)
+        if self._proxy is not None and self._proxy.alive:
+            living = set(processes.values())
+            there = {name: source for name, (source, to) in self._ends.items() if to == server and source in living}
+            found |= self._proxy.owners(port, there)
+        return found
 
     # -- rules ----------------------------------------------------------------------------------------------------
 
@@ -178,6 +198,17 @@ class Links:
         if self._proxy is not None:
             self._proxy.close()
 
+    def _resp(self) -> LinkProxy:
+        from pytest_celery_chaos.network.proxy import Proxy
+
+        logs, ledgers = self._folder / "logs", self._folder / "ledgers"
+        return Proxy(self._keeper, logs, ledgers, control=self._control, on_exit=self._died)
+
+    def _toxiproxy(self) -> LinkProxy:
+        from pytest_celery_chaos.network.toxiproxy import Toxiproxy
+
+        return Toxiproxy(self._keeper, self._folder / "logs", on_exit=self._died)
+
     def _died(self, child: Child) -> None:
         if not self._closing:
             self._on_death(child)
@@ -202,4 +233,13 @@ class Links:
         return sources[0], space.broker if end == "broker" else space.backend, naming
 
 
+def _of_bytes(step: Step) -> bool:
+    """Whether a step asks nothing of a link that Toxiproxy could not do."""
+    moments = [each for each in (step.when, *step.args.values()) if isinstance(each, Moment)]
+    if any(moment.link is not None for moment in moments):
+        return False
+    return "link" not in step.args or (step.verb in BYTES and step.args.get("how") != "rst")
+
+
+_RESP: Final = "say proxy: resp (a test: @pytest.mark.chaos(links=…, proxy='resp'))"
 _DECLARE: Final = "in a file the steps' `link:` says it; a test declares it: @pytest.mark.chaos(links=['a-broker'])"

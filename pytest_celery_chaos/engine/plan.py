@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
+from pytest_celery_chaos.network.backend import Backend
 from pytest_celery_chaos.values import AtLeast, BrokerRef
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
@@ -128,6 +129,7 @@ class Plan:
     :param clients: by name; the first is the one that steps mean if they name none.
     :param backend: a server of its own for results; None: database 1 of the broker.
     :param links: names of the ways through a proxy; all others are direct.
+    :param proxy: which proxy that is; None: what the session prefers, if it can do what the steps ask for.
     :param observe: judge after so many seconds instead of waiting for quiet.
     :param quiet: seconds that quiet may take.
     :param axes: what was chosen from outside the file (server, pool), for reports.
@@ -149,6 +151,7 @@ class Plan:
     workers: Mapping[str, WorkerSpec] = field(default_factory=dict)
     beats: Mapping[str, BeatSpec] = field(default_factory=dict)
     links: Sequence[str] = ()
+    proxy: Backend | None = None
     steps: Sequence[Step] = ()
     observe: float | None = None
     quiet: float = 60.0

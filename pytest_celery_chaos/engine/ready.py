@@ -29,7 +29,7 @@ class Readiness:
     """Looks at the processes of one run.
 
     :param redis: the harness's connection to a server's database.
-    :param behind: for a connection through a link, its port as the server sees it → its process's own.
+    :param ends: by port, what both ends of a connection through a link are called.
     :param spaces: of each process (``worker:a``) where its application keeps messages and results.
     """
 
@@ -38,9 +38,9 @@ class Readiness:
         live: Live,
         redis: Callable[[str, int], Redis],
         spaces: Mapping[str, Keyspace],
-        behind: Callable[[], Mapping[int, int]],
+        ends: Callable[[], Mapping[int, str]],
     ) -> None:
-        self._live, self._redis, self._spaces, self._behind = live, redis, spaces, behind
+        self._live, self._redis, self._spaces, self._ends = live, redis, spaces, ends
 
     def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> Event:
         """Wait until the worker says ready, hears both messages and commands, and has the settings asked for.
@@ -116,9 +116,13 @@ class Readiness:
 
     def _consumers(self, worker: Worker) -> set[str | None]:
         """Our side of the connections on which the worker's process has sent BRPOP."""
-        pid = worker.child.pid if worker.child else 0
-        events = self._live.of("consuming")
-        return {e.attrs.get("address") for e in events if (e.source, e.pid) == (worker.source, pid)}
+        pid, ends = worker.child.pid if worker.child else 0, self._ends()
+        addresses = {
+            event.attrs.get("address")
+            for event in self._live.of("consuming")
+            if (event.source, event.pid) == (worker.source, pid)
+        }
+        return {address and _named(address, ends) for address in addresses}
 
     def _listens(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether it waits for messages and hears commands; not known, so False, while a server does not answer."""
@@ -134,14 +138,14 @@ class Readiness:
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
 
     def _pending(self) -> list[str]:
-        """The processes' addresses of the connections, of whatever server and database, that wait in BRPOP."""
+        """The addresses of the connections, of whatever server and database, that wait in BRPOP."""
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
         servers = dict.fromkeys(space.broker for space in self._spaces.values())
         with answering():
             pending = [address for name in servers for address in pending_brpop(self._redis(name, 0))]
-        behind = self._behind()
-        return [_address_behind(address, behind) for address in pending] if behind else pending
+        ends = self._ends()
+        return [_named(address, ends) for address in pending]
 
     def _commands_heard(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
@@ -160,7 +164,7 @@ class Readiness:
             return subscribers(self._redis(mine.broker, 0), mine.db) >= len(wanted)
 
 
-def _address_behind(address: str, behind: Mapping[int, int]) -> str:
-    """The address of who is connected through a link, for the one that the server sees."""
-    host, _, port = address.rpartition(":")
-    return f"{host}:{behind.get(int(port), port)}" if port.isdigit() else address
+def _named(address: str, ends: Mapping[int, str]) -> str:
+    """What an address is called on both sides of a link; one that goes through none, as it is."""
+    port = address.rpartition(":")[2]
+    return ends.get(int(port), address) if port.isdigit() else address

@@ -63,6 +63,7 @@ class Run:
             temp=temp,
             live=self.live,
             prefix_of=self.prefix_of,
+            proxy=session.proxy,
         )
         for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
             self.declare(entry, task, 0)

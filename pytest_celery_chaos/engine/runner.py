@@ -113,6 +113,8 @@ def _await_moments(run: Run) -> None:
 
     def reached_or_hopeless() -> bool:
         nonlocal position
+        if run.links.dead:
+            return True
         if run.in_force.timers_running():
             return False
         if not run.gate.unreached() and not run.links.unused():
@@ -135,6 +137,8 @@ def _await_quiet(run: Run) -> None:
 
     def at_rest() -> bool:
         nonlocal position, last
+        if run.links.dead:
+            raise WaitExpired("quiet: the proxy has died")  # its links are down for good, and nothing is proved
         events = run.live.read()
         copies.follow(events[position:])
         position = len(events)

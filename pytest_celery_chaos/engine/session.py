@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_celery_chaos.network.backend import Backend
     from pytest_celery_chaos.system.keeper import Keeper
 
 #: Processes (comma-separated pids) whose death ends this one and all that it started, set for worker processes
@@ -23,10 +24,11 @@ class Session:
 
     :param store: the folder that the runs' folders are made in.
     :param keep: leave processes running at the end (``--chaos-keep``).
+    :param proxy: what links go through where a plan leaves it open (``chaos_proxy``).
     """
 
-    def __init__(self, store: Path, *, keep: bool = False) -> None:
-        self.store, self.keep = store, keep
+    def __init__(self, store: Path, *, keep: bool = False, proxy: Backend = "resp") -> None:
+        self.store, self.keep, self.proxy = store, keep, proxy
         #: What the run under way is doing, for the progress line.
         self.doing = ""
         #: Set when the user has interrupted the session: what has not been judged is not judged any more.

@@ -431,7 +431,7 @@ class Verbs:
         self,
         *,
         link: Sequence[str],
-        how: Literal["rst", "fin"] = "rst",
+        how: Literal["rst", "fin"] | None = None,
         name: str | None = None,
         when: When | None = None,
         for_: Duration | None = None,
@@ -531,7 +531,10 @@ class Verbs:
         when: When | None = None,
         for_: Duration | None = None,
     ) -> None:
-        """Answer what comes with a reset, after a while (Toxiproxy's ``reset_peer``)."""
+        """Answer what comes with a reset, after a while (Toxiproxy's ``reset_peer``).
+
+        Toxiproxy resets connections that are opened later; those that there are it closes.
+        """
 
     def slicer(
         self,

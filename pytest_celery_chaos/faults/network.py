@@ -45,13 +45,13 @@ def cut(
     run.tell(connections=ended)
 
 
-def down(run: Run, *, link: Sequence[LinkRef], how: Literal["rst", "fin"] = "rst") -> Heal:
+def down(run: Run, *, link: Sequence[LinkRef], how: Literal["rst", "fin"] | None = None) -> Heal:
     """End the connections of links and refuse new ones, as a server that is not there. Heals by accepting again.
 
     :param link: the link, or several.
-    :param how: ``rst`` is a reset, ``fin`` an orderly close.
+    :param how: ``rst`` is a reset, ``fin`` an orderly close. Default: a reset; Toxiproxy can only close.
     """
-    proxy, names = run.links.proxy, run.links.known(link)
+    proxy, names = run.links.bending, run.links.known(link)
     proxy.down(links=names, how=how)
     return lambda: proxy.up(links=names)
 
@@ -171,6 +171,8 @@ def reset_peer(
 ) -> Heal:
     """Answer what comes with a reset, after a while (Toxiproxy's ``reset_peer``).
 
+    Toxiproxy resets connections that are opened later; those that there are it closes.
+
     :param link: the link, or several.
     :param timeout: seconds.
     :param stream: as in ``latency``.
@@ -228,7 +230,7 @@ def _toxic(
     toxicity: float,
     **attributes: float,
 ) -> Heal:
-    proxy, names = run.links.proxy, run.links.known(link)
+    proxy, names = run.links.bending, run.links.known(link)
     name = f"{type}-{run.step.index}"
     proxy.toxic(type, links=names, name=name, stream=stream, toxicity=toxicity, **attributes)
     return lambda: proxy.remove_toxic(name, links=names)

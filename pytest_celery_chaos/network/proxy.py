@@ -20,15 +20,15 @@ from pytest_celery_chaos.brokers import wire
 from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.errors import KeeperGone, ProxyGone, UsageError, WaitExpired
 from pytest_celery_chaos.history.wire import ROLES
+from pytest_celery_chaos.network.armed import Armed
+from pytest_celery_chaos.network.backend import How, known_toxic, one_of
 from pytest_celery_chaos.network.rules import ACTIONS, WHEN
-from pytest_celery_chaos.network.toxics import ATTRIBUTES
 from pytest_celery_chaos.system import ports, wait
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 Stream = Literal["upstream", "downstream", "both"]
-How = Literal["fin", "rst"]
 Side = Literal["both", "client", "server"]
 Links = Sequence[str] | None
 #: The path of a unix socket, or host and port.
@@ -44,38 +44,6 @@ from pytest_celery_chaos.network import proxy_main
 proxy_main.main()
 """
 _ROOT: Final = str(Path(__file__).parents[2])
-
-
-class Armed:
-    """A rule that is armed in the proxy."""
-
-    def __init__(self, proxy: Proxy, number: int, what: str) -> None:
-        self._proxy, self.number, self._what = proxy, number, what
-
-    def state(self) -> dict[str, Any]:
-        """``seen`` (units that it meant), ``acted``, ``over``, ``holding`` (how many it holds now)."""
-        return self._proxy.ask("rule", rule=self.number)
-
-    def wait(self, timeout: float = 10.0, *, times: int = 1) -> None:
-        """Until it has acted so often.
-
-        :raises WaitExpired: it has not.
-        """
-        last: dict[str, Any] = {}
-
-        def acted() -> bool:
-            last.update(self.state())
-            return bool(last["acted"] >= times)
-
-        wait.until(acted, what=f"{self._what} to act {times} times", timeout=timeout, last=lambda: str(last))
-
-    def release(self) -> int:
-        """Let go of what it holds now; how many that were."""
-        return int(self._proxy.ask("release", rule=self.number)["released"])
-
-    def disarm(self) -> dict[str, Any]:
-        """Mean nothing any more, and let go of what it holds; its last state."""
-        return self._proxy.ask("disarm", rule=self.number)
 
 
 class Proxy:
@@ -136,6 +104,10 @@ class Proxy:
     @property
     def alive(self) -> bool:
         return self.child.alive
+
+    @property
+    def children(self) -> Sequence[Child]:
+        return [self.child]
 
     # Links
 
@@ -220,10 +192,10 @@ class Proxy:
         :param how: a cut by ``fin`` or ``rst``; *side*: both, or only towards ``client`` or ``server``.
         :param answer: RESP: ``"-LOADING …\\r\\n"``; the end of the line is added to what has none.
         """
-        _one_of("do", do, ACTIONS)
-        _one_of("when", when, WHEN)
+        one_of("do", do, ACTIONS)
+        one_of("when", when, WHEN)
         if role is not None:
-            _one_of("role", role, ROLES)
+            one_of("role", role, ROLES)
         if do == "delay" and seconds is None:
             raise UsageError("a delay without `seconds`", hint="say how long")
         if do == "answer" and not answer:
@@ -260,10 +232,7 @@ class Proxy:
         :param toxicity: the share of connections that it falls on.
         :returns: its name, for :meth:`remove_toxic`; by default ``TYPE_STREAM``.
         """
-        _one_of("toxic", type, ATTRIBUTES)
-        _one_of("stream", stream, ("upstream", "downstream"))
-        for attribute in attributes:
-            _one_of(f"attribute of {type}", attribute, ATTRIBUTES[type])
+        known_toxic(type, stream, attributes)
         self._known(links)
         name = name or f"{type}_{stream}"
         toxic = {"name": name, "type": type, "stream": stream, "toxicity": toxicity, "attributes": attributes}
@@ -296,10 +265,10 @@ class Proxy:
         given = None if numbers is None else list(numbers)
         return int(self.ask("cut", links=links and list(links), numbers=given, how=how, side=side)["cut"])
 
-    def down(self, *, links: Links = None, how: How = "rst") -> None:
-        """Refuse connections, and end those that there are."""
+    def down(self, *, links: Links = None, how: How | None = None) -> None:
+        """Refuse connections, and end those that there are, by ``rst`` unless *how* says ``fin``."""
         self._known(links)
-        self.ask("down", links=links and list(links), how=how)
+        self.ask("down", links=links and list(links), how=how or "rst")
 
     def up(self, *, links: Links = None) -> None:
         """Accept connections again, on the same port."""
@@ -311,7 +280,7 @@ class Proxy:
     def timeline(self, roles: Sequence[str] | None = (), *, links: Links = None) -> None:
         """Write every unit down from now on: of these roles, of all (none named), or not any more (None)."""
         for role in roles or ():
-            _one_of("role", role, ROLES)
+            one_of("role", role, ROLES)
         self._known(links)
         self.ask("timeline", links=links and list(links), roles=None if roles is None else list(roles))
 
@@ -327,6 +296,16 @@ class Proxy:
         ``blind``."""
         self._known(links)
         return list(self.ask("connections", links=links and list(links))["connections"])
+
+    def owners(self, server: int, links: Mapping[str, str]) -> dict[int, str]:
+        """See :meth:`pytest_celery_chaos.network.backend.LinkProxy.owners`; a link has one server only."""
+        there = self.connections(links=list(links)) if links else []
+        return {each["server"]: links[each["link"]] for each in there if each["server"] is not None}
+
+    def ends(self) -> dict[int, str]:
+        """See :meth:`pytest_celery_chaos.network.backend.LinkProxy.ends`."""
+        there = self.connections()
+        return {each[end]: f"{each['link']}-{each['conn']}" for each in there for end in ("client", "server")}
 
     def close(self) -> None:
         """End the process and let go of the ports. Idempotent."""
@@ -383,8 +362,3 @@ class Proxy:
             if lines:
                 return "its log ends:\n" + "\n".join(lines)
         return f"its log {self.log} is empty"
-
-
-def _one_of(what: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise UsageError(f"no {what} is called {value!r}", hint=f"one of: {', '.join(sorted(known))}")

@@ -73,6 +73,7 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         beats={name: BeatSpec(**given, name=name) for name, given in said.beats.items()},
         queues=said.queues,
         links=said.links,
+        proxy=said.proxy,
         broker=broker,
         backend=backend,
         workers=workers,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
 from pytest_celery_chaos.engine.plan import AppSpec
+from pytest_celery_chaos.network.backend import Backend
 from pytest_celery_chaos.scenario import fields
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import ExpectEntry, ExpectList, StepEntry, StepList
@@ -77,6 +78,8 @@ class Format:
     :param backend: a server of its own for results, called `backend`; default: database 1 of the broker.
     :param links: names of links (`a-broker`, `main-backend`) that go through a proxy. What a step uses need not be
         listed: this is for tests, whose steps come later.
+    :param proxy: what links go through: `resp`, which knows Redis, or `toxiproxy`, which bends bytes alone and has to
+        be installed. Default: the setting `chaos_proxy` where it can do all steps, and else `resp`.
     :param observe: judge after so long instead of waiting for quiet, where it never falls quiet.
     :param quiet: how long quiet may take before the run is inconclusive.
     :param expect: what must hold, beside what always must.
@@ -99,6 +102,7 @@ class Format:
     broker: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] = field(default_factory=dict)
     backend: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] | None = None
     links: Sequence[LinkRef] = ()
+    proxy: Backend | None = None
     observe: Duration | None = None
     quiet: Duration = 60.0
     expect: Annotated[Sequence[ExpectEntry], ExpectList()] = ()

@@ -24,6 +24,11 @@ def owners(port: int, processes: Mapping[int, str]) -> dict[int, str]:
     return found
 
 
+def ports_to(port: int) -> set[int]:
+    """The own ports of all that is connected to *port* of this machine."""
+    return set(_connections_to(port).values())
+
+
 def _connections_to(port: int) -> dict[str, int]:
     """Inodes of the sockets whose other end is *port*, and their own port."""
     found = {}

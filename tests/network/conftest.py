@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,6 +109,71 @@ def took() -> Callable[[Callable[[], Any]], float]:
         return time.monotonic() - began
 
     return took
+
+
+class Echo:
+    """A server that says again what it hears."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.accepted: list[socket.socket] = []
+        self.ended: list[float] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            while data := connection.recv(65536):
+                connection.sendall(data)
+        except OSError:
+            pass
+        self.ended.append(time.monotonic())
+        connection.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts, and would keep it open
+        self.listener.close()
+        for each in self.accepted:
+            each.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    made = Echo()
+    yield made
+    made.close()
+
+
+class Line:
+    """A proxy before an echo."""
+
+    def __init__(self, proxy: Any, echo: Echo) -> None:
+        self.proxy, self.echo = proxy, echo
+        self.port = proxy.link("e", ("127.0.0.1", echo.port))
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+
+    def trip(self, sock: socket.socket, data: bytes = b"+x\r\n") -> bytes:
+        sock.sendall(data)
+        return read(sock, len(data))
+
+
+def read(sock: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size and (data := sock.recv(min(65536, size - len(found)))):
+        found += data
+    return found
 
 
 def until_eof(sock: socket.socket) -> bytes:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from pytest_celery_chaos.scenario.compile import compile_scenario
 from pytest_celery_chaos.scenario.discover import discover
 from pytest_celery_chaos.scenario.read import scenario_of
 
-MUTATIONS, STILL_YAML = 2000, 1500
+#: The first is tried with every other test, the second by hand; three of four must still be YAML.
+FEW, MANY = 500, 2000
 GOOD = [*sorted(Path(__file__).with_name("good").glob("*.chaos.yaml")), *discover()]
 LINES = [path.read_text().splitlines() for path in GOOD]
 #: What scenarios are made of, and what has confused readers of YAML before.
@@ -99,12 +101,13 @@ def is_yaml(text: str) -> bool:
     return True
 
 
-def test_a_mutated_file_is_read_or_refused_and_nothing_is_started() -> None:
+@pytest.mark.parametrize("mutations", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
+def test_a_mutated_file_is_read_or_refused_and_nothing_is_started(mutations: int) -> None:
     counts = {"yaml": 0, "refused": 0}
     tried = set()
 
     @settings(
-        max_examples=MUTATIONS, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=mutations, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(mutated())
     def reads_or_refuses(text: str) -> None:
@@ -120,7 +123,7 @@ def test_a_mutated_file_is_read_or_refused_and_nothing_is_started() -> None:
 
     reads_or_refuses()
     print(len(tried), counts)
-    assert len(tried) >= 0.9 * MUTATIONS
-    assert counts["yaml"] >= STILL_YAML
-    assert counts["refused"] >= MUTATIONS // 2
+    assert len(tried) >= 0.9 * mutations
+    assert counts["yaml"] >= 0.75 * mutations
+    assert counts["refused"] >= mutations // 2
     assert started == []

@@ -1,0 +1,83 @@
+"""What a run's links need of whatever stands behind them: our own proxy that speaks RESP, or Toxiproxy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+
+from pytest_celery_chaos.brokers.roles import Naming
+from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.network.toxics import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.system.keeper import Child
+
+#: ``resp`` is :mod:`network.proxy`, ``toxiproxy`` is :mod:`network.toxiproxy`.
+Backend: TypeAlias = Literal["resp", "toxiproxy"]
+#: The verbs of :mod:`pytest_celery_chaos.faults.network` that both can do.
+BYTES: Final = frozenset({*ATTRIBUTES, "down"})
+How: TypeAlias = Literal["fin", "rst"]
+
+
+class LinkProxy(Protocol):
+    """Both kinds: links, and faults of bytes by Toxiproxy's names."""
+
+    @property
+    def children(self) -> Sequence[Child]:
+        """Its processes."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def link(self, name: str, upstream: tuple[str, int], *, naming: Naming | None = None) -> int:
+        """Listen for what is to reach *upstream*; returns the port, which stays the link's own."""
+
+    def port(self, name: str) -> int: ...
+
+    def rename(self, name: str, naming: Naming) -> None:
+        """By which names the application's keys are called, once that is known."""
+
+    def toxic(
+        self,
+        type: str,
+        *,
+        links: Sequence[str] | None = None,
+        name: str | None = None,
+        stream: Literal["upstream", "downstream"] = "downstream",
+        toxicity: float = 1.0,
+        **attributes: float,
+    ) -> str:
+        """Add a toxic, by Toxiproxy's names and attributes; returns its name."""
+
+    def remove_toxic(self, name: str, *, links: Sequence[str] | None = None) -> None: ...
+
+    def down(self, *, links: Sequence[str] | None = None, how: How | None = None) -> None:
+        """Refuse connections, and end those that there are."""
+
+    def up(self, *, links: Sequence[str] | None = None) -> None: ...
+
+    def owners(self, server: int, links: Mapping[str, str]) -> dict[int, str]:
+        """By its port as the server on port *server* sees it, whose each connection through one of *links* is."""
+
+    def ends(self) -> dict[int, str]:
+        """By port, what both ends of a way through a link are called: the client's port, and that the server sees."""
+
+    def close(self) -> None:
+        """End its processes and let go of their ports. Idempotent."""
+
+
+def known_toxic(type: str, stream: str, attributes: Mapping[str, float]) -> None:
+    """Refuse a toxic that neither proxy has.
+
+    :raises UsageError: with what there is.
+    """
+    one_of("toxic", type, ATTRIBUTES)
+    one_of("stream", stream, ("upstream", "downstream"))
+    for attribute in attributes:
+        one_of(f"attribute of {type}", attribute, ATTRIBUTES[type])
+
+
+def one_of(what: str, value: str, known: Any) -> None:
+    """Refuse a word that is not *known*."""
+    if value not in known:
+        raise UsageError(f"no {what} is called {value!r}", hint=f"one of: {', '.join(sorted(known))}")
