@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pytest_celery_chaos.scenario.soak import DEFAULT, STRIKES, Soak
+from pytest_celery_chaos.scenario.soak import DEFAULT, NETWORK, STRIKES, Soak
 from pytest_celery_chaos.scenario.soak import soak as written
 
 FOLDER = Path(".celery-chaos/soaks")
@@ -28,6 +28,9 @@ FOLDER = Path(".celery-chaos/soaks")
     type=click.Choice(list(STRIKES)),
     help=f"Choose from these, given once each; without it from {', '.join(DEFAULT)}.",
 )
+@click.option(
+    "--network", is_flag=True, help=f"Also {', '.join(NETWORK)}: workers reach their servers through a proxy."
+)
 @click.option("--server", help="Run on this server: valkey-9.1, redis-6.2, redis …")
 @click.option("--write", "only_write", is_flag=True, help="Write the scenario and print its path; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
@@ -39,6 +42,7 @@ def soak(
     faults: int,
     duration: float,
     strikes: Sequence[str],
+    network: bool,
     server: str | None,
     only_write: bool,
     as_json: bool,
@@ -49,6 +53,8 @@ def soak(
     same file, and `celery-chaos run FILE` runs it again. Losses that Celery is known for are told and not held against
     the run, if a fault explains each; any other one is.
     """
+    if network:
+        strikes = [*(strikes or DEFAULT), *(name for name in NETWORK if name not in strikes)]
     chosen = secrets.randbelow(1 << 31) if seed is None else seed
     text = written(Soak(chosen, tasks, clients, workers, faults, duration, list(strikes)))
     path = FOLDER / f"soak-{chosen}.chaos.yaml"

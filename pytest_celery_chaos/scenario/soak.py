@@ -63,6 +63,10 @@ def _at_a_point(random: Random, worker: str) -> dict[str, Any]:
     return {"kill": {"worker": worker}, "when": {side: point, "worker": worker}}
 
 
+def _link(random: Random, worker: str) -> str:
+    return f"{worker}-{random.choice(('broker', 'backend'))}"
+
+
 STRIKES: Final[Mapping[str, Strike]] = {
     "kill": Strike(lambda _, worker: {"kill": {"worker": worker}}, about="SIGKILL to a worker's process group"),
     "kill-at-point": Strike(_at_a_point, about="SIGKILL before or after record, store or ack"),
@@ -98,12 +102,33 @@ STRIKES: Final[Mapping[str, Strike]] = {
         lasts=(0.0, 0.0),
         about="SIGKILL to the broker, and a start on its append-only file",
     ),
+    "cut": Strike(
+        lambda random, worker: {"cut": {"link": f"{worker}-broker", "how": random.choice(("rst", "fin"))}},
+        lasts=(0.0, 0.0),
+        about="a worker's connections to the broker are reset or closed",
+    ),
+    "freeze": Strike(
+        lambda random, worker: {
+            "freeze": {"link": _link(random, worker), "stream": random.choice(("both", "upstream", "downstream"))}
+        },
+        about="nothing passes between a worker and its broker or backend, one way or both",
+    ),
+    "latency": Strike(
+        lambda random, worker: {"latency": {"link": _link(random, worker), "latency": "50ms", "jitter": "50ms"}},
+        about="50 ms and more between a worker and its broker or backend",
+    ),
+    "slicer": Strike(
+        lambda random, worker: {"slicer": {"link": _link(random, worker), "average_size": 16, "size_variation": 8}},
+        about="what a worker gets from its broker or backend comes in pieces of 16 bytes",
+    ),
 }
 
-
+#: What strikes the network between one worker and a server. Asked for, since all that a worker says goes through a
+#: proxy then, and is slower by it.
+NETWORK: Final = ("cut", "freeze", "latency", "slicer")
 #: What strikes unless something else is asked for. Not among them: a broker that refuses connections ends workers of
 #: kombu 5.7 that hold a message (KF-87), and no soak with it comes to a clean end.
-DEFAULT: Final = tuple(name for name in STRIKES if name != "restart-broker")
+DEFAULT: Final = tuple(name for name in STRIKES if name not in ("restart-broker", *NETWORK))
 
 
 def soak(asked: Soak) -> str:

@@ -41,6 +41,11 @@ OWNERS = {
     "celery-chaos run": (*COMMAND, "run", "."),
     "celery-chaos run -j 2": (*COMMAND, "run", ".", "-j", "2"),
 }
+#: One process and many; the other two are tried by hand.
+TWO_OWNERS = [
+    owner if owner in ("pytest", "celery-chaos run -j 2") else pytest.param(owner, marks=pytest.mark.soak)
+    for owner in OWNERS
+]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ from started import COMMAND, PYTEST, Started, run
 
 from pytest_celery_chaos.history.store import load_history
 
-from .conftest import OWNERS, are_interrupted, reach, runs_of
+from .conftest import OWNERS, TWO_OWNERS, are_interrupted, reach, runs_of
 
 FAULTS = ("worker-stopped", "broker-frozen")
 #: Exit codes: pytest's own for an interruption, and the command's.
@@ -49,7 +49,7 @@ def test_one_ctrl_c_heals_and_ends_everything(owner: str, start: Callable[..., S
 
 
 @pytest.mark.parametrize("presses", [2, pytest.param(3, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("owner", TWO_OWNERS)
 def test_more_than_one_ctrl_c_ends_everything(
     owner: str, presses: int, start: Callable[..., Started], suite: Path, moments: random.Random
 ) -> None:
@@ -69,7 +69,7 @@ def test_more_than_one_ctrl_c_ends_everything(
 
 
 @pytest.mark.parametrize("phase", [*(pytest.param(p, marks=pytest.mark.soak) for p in ("started", "ready")), "frozen"])
-@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("owner", TWO_OWNERS)
 def test_term_leaves_nothing(
     owner: str, phase: str, start: Callable[..., Started], suite: Path, moments: random.Random
 ) -> None:

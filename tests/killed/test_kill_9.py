@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from started import COMMAND, Started, run
 
-from .conftest import OWNERS, are_interrupted, reach, runs_of
+from .conftest import OWNERS, TWO_OWNERS, are_interrupted, reach, runs_of
 
 #: What the suite has come to, and up to how many seconds later it is killed.
 PHASES = {"started": 2.5, "ready": 1.0, "stopped": 0.1, "frozen": 0.3}
@@ -33,7 +33,7 @@ def kill(start: Callable[..., Started], suite: Path, owner: str, phase: str, del
 
 
 @pytest.mark.parametrize("phase", ["started", "ready", "frozen"])
-@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("owner", TWO_OWNERS)
 def test_kill_9_leaves_nothing(
     owner: str, phase: str, start: Callable[..., Started], suite: Path, moments: random.Random
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from extras import missing, server_needed
-from recorder.lab import VERSIONS, Lab
+from recorder.lab import EACH_VERSION, Lab
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
@@ -78,7 +78,7 @@ def python(version: str) -> None:
         missing(str(error))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_no_command_is_of_unknown_role_and_a_task_costs_what_it_costs(lab: WiredLab, version: str) -> None:
     python(version)
     worker, app = lab.worker(version, "solo", options=()), lab.client()

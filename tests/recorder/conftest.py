@@ -15,15 +15,16 @@ from pytest_celery_chaos.errors import ServerNotFound, StartFailed
 from pytest_celery_chaos.system.keeper import Keeper
 from pytest_celery_chaos.workers.runtime import python_for
 
-from .lab import VERSIONS, Lab
+from .lab import BETWEEN, VERSIONS, Lab
 
 
 @pytest.fixture(scope="session")
 def environments() -> None:
-    """The environments of all Celery versions."""
+    """The environments of the Celery versions that are tried without being asked for."""
     try:
         for version in VERSIONS:
-            python_for(version)
+            if version not in BETWEEN:
+                python_for(version)
     except StartFailed as error:
         missing(str(error))
 

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from .lab import VERSIONS, Lab
+from .lab import EACH_VERSION, Lab
 
 SCHEDULE = {"tick": {"task": "count", "schedule": 0.5}, "hourly": {"task": "add", "schedule": 3600.0}}
 COMMAND = ["-m", "celery", "-A", "celery_chaos_tasks:app", "beat", "-l", "INFO", "--schedule", "schedule"]
 LABELS = {"CELERY_CHAOS_LABELS": json.dumps({"tick": "abcdef12-"})}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_first_tick_due_entries_and_their_publishes(lab: Lab, version: str) -> None:
     beat = lab.python(version, COMMAND, source="beat:b", settings={"beat_schedule": SCHEDULE}, env=LABELS)
     beat.until("publish", "ok", n=2)
@@ -35,7 +35,7 @@ def test_first_tick_due_entries_and_their_publishes(lab: Lab, version: str) -> N
     assert not beat.of("send"), "those are for clients"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_the_writes_of_the_file(lab: Lab, version: str) -> None:
     """With nothing to publish, in the middle of which Celery 5.7 does not end well."""
     idle = {"hourly": SCHEDULE["hourly"]}

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.describe import digest
 
-from .lab import VERSIONS, Lab, in_order, life
+from .lab import EACH_VERSION, Lab, in_order, life
 
 PARTS = [("part-0", 1), ("part-1", 2), ("part-2", 3)]
 
@@ -27,7 +27,7 @@ def chord(lab: Lab, *, fails: bool = False) -> Any:
     return chord_of(header, body, app=app).set(task_id="the-group").apply_async(task_id="the-body")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_parts_and_what_the_body_is_given(lab: Lab, version: str, pool: str) -> None:
     worker = lab.worker(version, pool, settings={"task_acks_late": True})

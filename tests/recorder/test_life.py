@@ -9,14 +9,11 @@ import pytest
 
 from pytest_celery_chaos.system import ports, wait
 
-from .lab import POOLS, VERSIONS, Lab, Process, in_order, life, step
+from .lab import BETWEEN, POOLS, SOAK, VERSIONS, Lab, Process, in_order, life, step
 
 # Every combination: a hook that is missing on one of them would be missed otherwise.
-BETWEEN, SOAK = ("5.4", "5.6"), pytest.mark.soak
 EVERYWHERE = [
-    pytest.param(version, pool, marks=SOAK if version in BETWEEN and pool != "prefork" else ())
-    for version in VERSIONS
-    for pool in POOLS
+    pytest.param(version, pool, marks=SOAK if version in BETWEEN else ()) for version in VERSIONS for pool in POOLS
 ]
 
 DELIVERY = ["popped", "received"]

@@ -12,7 +12,7 @@ from pytest_celery_chaos.engine.pattern import Pattern
 from pytest_celery_chaos.history.event import POINTS, Event
 from pytest_celery_chaos.system import wait
 
-from .lab import VERSIONS, Lab, Process, life
+from .lab import EACH_VERSION, Lab, Process, life
 
 #: (point, after it): queue, unacked, index, result.
 LEFT = {
@@ -80,7 +80,7 @@ def test_killed_at_a_point(lab: Lab, pool: str, point: str, after: bool) -> None
 @pytest.mark.soak
 @pytest.mark.parametrize(("point", "after"), LEFT)
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_killed_at_a_point_on_every_version(lab: Lab, version: str, pool: str, point: str, after: bool) -> None:
     for _ in range(5):
         lab.server.client(0).flushall()

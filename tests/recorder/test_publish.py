@@ -15,7 +15,7 @@ from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.system import ports
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder import in_process
 
-from .lab import VERSIONS, Lab, Process, in_order, life, read, step
+from .lab import EACH_VERSION, Lab, Process, in_order, life, read, step
 
 BOTH_ENDS = ("5.3", "5.7")
 SEND = """
@@ -37,7 +37,7 @@ def publish(
     return client, [event for event in client.of("publish") if event.task == "job"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_ok_when_the_server_has_answered(lab: Lab, version: str) -> None:
     _, (invoke, ok) = publish(lab, version, countdown=60, expires=120, queue="orders")
     assert (invoke.phase, ok.phase) == ("invoke", "ok")
@@ -239,7 +239,7 @@ def test_a_publish_of_the_test_process_can_be_held(lab: Lab, here: Here) -> None
     assert in_order(life(read(here.folder), "job"), "publish:invoke", "released", "publish:ok")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_a_call_is_told_as_its_caller_sees_it_also_where_nothing_is_published(lab: Lab, version: str) -> None:
     client, _ = publish(lab, version)
     assert [(event.phase, event.task) for event in client.of("send")] == [("invoke", "job"), ("ok", "job")]

@@ -15,11 +15,15 @@ from pytest_celery_chaos.workers.runtime import python_for
 from pytest_celery_chaos.workers.statedb import REQUIREMENT
 
 from .conftest import missing
-from .lab import FAST, POOLS, VERSIONS, Lab, Process
+from .lab import FAST, POOLS, SOAK, VERSIONS, Lab, Process
 
 KEY = b"celery:worker:state:a@lab:"
 #: Every pool with the newest Celery, and every other version with one.
-MATRIX = [("5.7", pool) for pool in POOLS] + [(version, "prefork") for version in VERSIONS[:-1]]
+MATRIX = [
+    *(("5.7", pool) for pool in POOLS),
+    ("5.3", "prefork"),
+    *(pytest.param(version, "prefork", marks=SOAK) for version in VERSIONS[1:-1]),
+]
 
 
 def revoke(lab: Lab, worker: Process, *ids: str) -> None:

@@ -34,7 +34,8 @@ def test_every_schedule_can_be_carried_out(seed: int, strikes: tuple[str, ...], 
         if step.verb == "wait" and step.args.get("healed"):
             awaited.add(step.args["healed"])
         elif step.family == "fault":
-            victim = step.args.get("worker") or step.args.get("broker", "main")
+            [link] = step.args.get("link") or [""]
+            victim = step.args.get("worker") or link.partition("-")[0] or step.args.get("broker", "main")
             assert victim not in broken or broken[victim] in awaited, (
                 f"{step.name} strikes {victim} before it is healed"
             )
