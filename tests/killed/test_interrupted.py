@@ -32,7 +32,7 @@ def ctrl_c(started: Started) -> None:
     os.killpg(started.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("owner", TWO_OWNERS)
 def test_one_ctrl_c_heals_and_ends_everything(owner: str, start: Callable[..., Started], suite: Path) -> None:
     started = start(*OWNERS[owner])
     reach(started, "frozen", 0.1)
