@@ -59,7 +59,7 @@ def test_collection_is_the_same_under_every_hash_seed(suite: Path) -> None:
     for folder in ("delivery", "groups", "network"):
         shutil.copytree(ROOT / "scenarios" / folder, suite / "tests" / "scenarios" / folder)
     collected = set()
-    for seed in range(4):
+    for seed in range(8):
         done = run(*PYTEST, "--collect-only", cwd=suite, env=clean_environment(PYTHONHASHSEED=str(seed)))
         assert done.returncode == 0, done.stdout
         collected.add(done.stdout.rpartition("\n\n")[0])
