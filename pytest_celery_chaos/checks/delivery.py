@@ -92,7 +92,9 @@ def held_by_living_worker(history: History, events: Sequence[Event], now: int) -
     for arrival in events:
         if arrival.kind not in ("popped", "received") or arrival.t > now:
             continue
-        if not view.alive_at(history, arrival.source, arrival.t, now):
+        gone = view.gone_after(history, arrival.source, arrival.t)
+        # Where a run is observed for a time, the harness ends what still works, whatever it is just doing.
+        if gone is not None and view.ended_at(gone) <= now and not view.at_the_end(history, gone):
             continue
         since = [e for e in events if e.source == arrival.source and arrival.t <= e.t <= now]
         runs = [e for e in since if e.kind in ("started", "returned", "raised")]

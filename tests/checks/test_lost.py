@@ -102,6 +102,16 @@ def test_a_task_that_still_runs_on_a_living_worker_is_not_lost() -> None:
     assert lost(story.dies("a").history()).outcome == "holds", "the harness ends the worker when all is over"
 
 
+@pytest.mark.parametrize(("observed", "outcome"), [(True, "holds"), (False, "violated")])
+def test_what_a_worker_did_when_the_observation_was_over_is_not_lost(observed: bool, outcome: str) -> None:
+    """What is healed then lets it go on, until the harness ends it; the keys are looked at when it has ended."""
+    story = Story().worker("a").send("t1")
+    if observed:
+        story.harness("observed", seconds=10)
+    story.takes("a", "t1").acks("a", "t1").starts("a", "t1").dies("a").looks()
+    assert lost(story.history()).outcome == outcome
+
+
 def test_a_task_whose_pool_process_is_gone_does_not_run_any_more() -> None:
     story = Story().worker("a").send("t1").takes("a", "t1").acks("a", "t1").starts("a", "t1")
     story.event("worker:a", "child_down", child=story.child("a"), exitcode=-9).at(60).ends()
