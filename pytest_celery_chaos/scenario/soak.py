@@ -18,6 +18,8 @@ _POOLS: Final = ("prefork", "solo", "prefork", "threads")
 _CONCURRENCY: Final = {"prefork": 2, "solo": 1, "threads": 4}
 #: Seconds from the heal of a fault until its victim is struck again, if there is another one to strike.
 _RECOVERS: Final = 3.0
+#: The part of the duration that faults are spread over.
+_STRUCK: Final = 0.85
 #: Points of the protocol that a worker of each pool passes for every task, whatever else happens.
 _POINTS: Final = ("record", "store", "ack")
 
@@ -204,7 +206,8 @@ def _strikes(asked: Soak) -> Iterator[dict[str, Any]]:
     random = Random(asked.seed)
     last: dict[str, str] = {}  # by worker, the fault that it has still to recover from
     free = dict.fromkeys(_pools(asked), 0.0)
-    now, every = 0.0, asked.duration / asked.faults
+    # Waits for who has still to recover make the last ones late: there must be load left for them.
+    now, every = 0.0, _STRUCK * asked.duration / asked.faults
     names = [name for name in (asked.strikes or DEFAULT) if _victims(asked, STRIKES[name])]
     for number in range(asked.faults):
         kind = random.choice(names)
