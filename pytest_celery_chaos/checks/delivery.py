@@ -99,6 +99,12 @@ def held_by_living_worker(history: History, events: Sequence[Event], now: int) -
         since = [e for e in events if e.source == arrival.source and arrival.t <= e.t <= now]
         runs = [e for e in since if e.kind in ("started", "returned", "raised")]
         acked = any(e.kind == "ack" and e.phase == "ok" for e in since)
+        if (
+            arrival.kind == "popped"
+            and not any(e.kind == "received" for e in since)
+            and _cut_off(history, arrival, now)
+        ):
+            continue  # KF-32: it was not noted in `unacked` before the connection was gone
         if acked and sum(e.kind == "settled" for e in since) >= max(1, sum(e.kind == "received" for e in since)):
             continue  # it has said itself that it is done with every copy: a message that it swallowed is not in hand
         if runs and runs[-1].kind == "started":
@@ -108,6 +114,12 @@ def held_by_living_worker(history: History, events: Sequence[Event], now: int) -
         elif not acked or now - since[-1].t < _UNDER_WAY:
             return True
     return False
+
+
+def _cut_off(history: History, arrival: Event, now: int) -> bool:
+    """Whether the worker has lost its connection to the broker since."""
+    lost = history.by_kind.get("connection_lost", ())
+    return any(e.source == arrival.source and arrival.t <= e.t <= now for e in lost)
 
 
 def _evidence(history: History, task: str) -> tuple[Event, ...]:

@@ -32,6 +32,17 @@ def test_a_message_popped_and_never_recorded_is_lost_with_its_worker() -> None:
     assert lost(story.history()).seen == 1
 
 
+@pytest.mark.parametrize(("noted", "outcome"), [(False, "violated"), (True, "holds")])
+def test_a_message_popped_on_a_connection_that_is_lost_is_lost_though_its_worker_lives(
+    noted: bool, outcome: str
+) -> None:
+    story = Story().worker("a").send("t1").event("worker:a", "popped", None, "t1", tag="tag-t1")
+    if noted:
+        story.event("worker:a", "received", None, "t1", tag="tag-t1")
+    story.event("worker:a", "connection_lost", error="ConnectionError").ends()
+    assert lost(story.history()).outcome == outcome
+
+
 def test_a_message_that_no_worker_saw_and_no_queue_has_is_lost() -> None:
     story = Story().worker("a").send("t1", "t2").works("a", "t1").ends()
     assert lost(story.history()).seen == 1
