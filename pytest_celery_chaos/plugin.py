@@ -40,7 +40,7 @@ SUFFIX = ".chaos.yaml"
 EXIT_INCONCLUSIVE = 6
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-#: Those of :data:`network.backend.Backend`, without importing it.
+#: Those of :data:`values.ProxyKind`, without importing it.
 PROXIES = ("resp", "toxiproxy")
 SESSION = pytest.StashKey["Session"]()
 RESULTS = pytest.StashKey["Results"]()

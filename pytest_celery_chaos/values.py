@@ -71,6 +71,8 @@ AppRef: TypeAlias = Annotated[str, Ref("app")]
 BrokerRef: TypeAlias = Annotated[str, Ref("broker")]
 #: The way of one process to its broker or to its result backend: ``a-broker`` is worker (or client, or beat) ``a``'s.
 LinkRef: TypeAlias = Annotated[str, Ref("link")]
+#: What links go through: our own proxy, which speaks RESP, or Toxiproxy.
+ProxyKind: TypeAlias = Literal["resp", "toxiproxy"]
 #: What a command on a link is to Celery: a key of :data:`pytest_celery_chaos.history.wire.ROLES`.
 WireRoleRef: TypeAlias = Annotated[str, Ref("wire_role")]
 #: The ``name`` of a step.

@@ -18,7 +18,7 @@ from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
 from pytest_celery_chaos.errors import UsageError
-from pytest_celery_chaos.network.backend import Backend
+from pytest_celery_chaos.values import ProxyKind
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
 from pytest_celery_chaos.workers.statedb import REDIS
@@ -51,7 +51,7 @@ class Environment:
         temp: Path,
         live: Live,
         prefix_of: Callable[[str], str],
-        proxy: Backend = "resp",
+        proxy: ProxyKind = "resp",
     ) -> None:
         self._plan, self._keeper, self._live, self._prefix_of = plan, keeper, live, prefix_of
         self._folder, self.control = folder, temp

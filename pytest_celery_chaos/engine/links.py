@@ -15,8 +15,9 @@ from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.engine import apps
 from pytest_celery_chaos.engine.plan import Moment
 from pytest_celery_chaos.errors import UsageError
-from pytest_celery_chaos.network.backend import BYTES, Backend, LinkProxy
+from pytest_celery_chaos.network.backend import BYTES, LinkProxy
 from pytest_celery_chaos.system.sockets import owners
+from pytest_celery_chaos.values import ProxyKind
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.local import LocalServer
@@ -53,7 +54,7 @@ class Links:
         folder: Path,
         control: Path,
         brokers: Mapping[str, LocalServer],
-        preferred: Backend,
+        preferred: ProxyKind,
         on_death: Callable[[Child], None],
     ) -> None:
         self._plan, self._keeper, self._folder, self._control = plan, keeper, folder, control
@@ -73,13 +74,13 @@ class Links:
         if not self._plan.links:
             return
         found = {name: self._place(name) for name in self._plan.links}
-        self._proxy = self._resp() if self.backend == "resp" else self._toxiproxy()
+        self._proxy = self._resp() if self.kind == "resp" else self._toxiproxy()
         for name, (source, server, naming) in found.items():
             self._proxy.link(name, ("127.0.0.1", self._brokers[server].port), naming=naming)
             self._ends[name], self._naming[name] = (source, server), naming
 
     @property
-    def backend(self) -> Backend:
+    def kind(self) -> ProxyKind:
         """What the links go through: what the plan says; else what is preferred, where that can do all its steps."""
         if self._plan.proxy is not None:
             return self._plan.proxy

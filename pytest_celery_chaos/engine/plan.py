@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
-from pytest_celery_chaos.network.backend import Backend
-from pytest_celery_chaos.values import AtLeast, BrokerRef
+from pytest_celery_chaos.values import AtLeast, BrokerRef, ProxyKind
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: The number of one of a server's databases.
@@ -151,7 +150,7 @@ class Plan:
     workers: Mapping[str, WorkerSpec] = field(default_factory=dict)
     beats: Mapping[str, BeatSpec] = field(default_factory=dict)
     links: Sequence[str] = ()
-    proxy: Backend | None = None
+    proxy: ProxyKind | None = None
     steps: Sequence[Step] = ()
     observe: float | None = None
     quiet: float = 60.0

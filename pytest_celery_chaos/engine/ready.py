@@ -77,8 +77,8 @@ class Readiness:
         :raises NoAnswer: a server does not answer now.
         """
         living = [worker for worker in workers if worker.alive]
-        pending = self._pending()
-        addresses = {worker.name: self._consumers(worker) for worker in living}
+        pending, ends = self._pending()
+        addresses = {worker.name: self._consumers(worker, ends) for worker in living}
         # Over a unix socket connections have no address to tell them apart (`/path:0`, Valkey 9 `[/path:0]:0`).
         unnamed = [name for name, each in addresses.items() if None in each]
         if sum(address.startswith(("/", "[/")) for address in pending) >= len(unnamed):
@@ -114,9 +114,9 @@ class Readiness:
                 raise process.failed_to_start(f"the recorder cannot see everything: {blind} {dict(broken.attrs)}")
         return self._live.find(its_own, kind=kind)
 
-    def _consumers(self, worker: Worker) -> set[str | None]:
+    def _consumers(self, worker: Worker, ends: Mapping[int, str]) -> set[str | None]:
         """Our side of the connections on which the worker's process has sent BRPOP."""
-        pid, ends = worker.child.pid if worker.child else 0, self._ends()
+        pid = worker.child.pid if worker.child else 0
         addresses = {
             event.attrs.get("address")
             for event in self._live.of("consuming")
@@ -134,18 +134,20 @@ class Readiness:
             return False
 
     def _waits(self, worker: Worker) -> bool:
-        pending, addresses = self._pending(), self._consumers(worker)
+        pending, ends = self._pending()
+        addresses = self._consumers(worker, ends)
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
 
-    def _pending(self) -> list[str]:
-        """The addresses of the connections, of whatever server and database, that wait in BRPOP."""
+    def _pending(self) -> tuple[list[str], Mapping[int, str]]:
+        """The addresses of the connections, of whatever server and database, that wait in BRPOP; and the ends of links
+        by which they are called, looked up once for all that is compared with them."""
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
         servers = dict.fromkeys(space.broker for space in self._spaces.values())
         with answering():
             pending = [address for name in servers for address in pending_brpop(self._redis(name, 0))]
         ends = self._ends()
-        return [_named(address, ends) for address in pending]
+        return [_named(address, ends) for address in pending], ends
 
     def _commands_heard(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether as many connections are subscribed as there are living workers with remote control on its broker."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.network.backend import Backend
     from pytest_celery_chaos.system.keeper import Keeper
+    from pytest_celery_chaos.values import ProxyKind
 
 #: Processes (comma-separated pids) whose death ends this one and all that it started, set for worker processes
 #: of xdist by the plugin: a controller killed by SIGKILL tells its workers nothing.
@@ -27,7 +27,7 @@ class Session:
     :param proxy: what links go through where a plan leaves it open (``chaos_proxy``).
     """
 
-    def __init__(self, store: Path, *, keep: bool = False, proxy: Backend = "resp") -> None:
+    def __init__(self, store: Path, *, keep: bool = False, proxy: ProxyKind = "resp") -> None:
         self.store, self.keep, self.proxy = store, keep, proxy
         #: What the run under way is doing, for the progress line.
         self.doing = ""

@@ -12,11 +12,11 @@ from pytest_celery_chaos.network.toxics import ATTRIBUTES
 if TYPE_CHECKING:
     from pytest_celery_chaos.system.keeper import Child
 
-#: ``resp`` is :mod:`network.proxy`, ``toxiproxy`` is :mod:`network.toxiproxy`.
-Backend: TypeAlias = Literal["resp", "toxiproxy"]
 #: The verbs of :mod:`pytest_celery_chaos.faults.network` that both can do.
 BYTES: Final = frozenset({*ATTRIBUTES, "down"})
 How: TypeAlias = Literal["fin", "rst"]
+#: Seconds that a proxy may take to start; it takes milliseconds.
+START_SECONDS: Final = 20.0
 
 
 class LinkProxy(Protocol):
@@ -75,6 +75,13 @@ def known_toxic(type: str, stream: str, attributes: Mapping[str, float]) -> None
     one_of("stream", stream, ("upstream", "downstream"))
     for attribute in attributes:
         one_of(f"attribute of {type}", attribute, ATTRIBUTES[type])
+
+
+def known_links(links: Sequence[str] | None, there: Mapping[str, Any]) -> None:
+    """Refuse the name of a link that is not among those that are *there*."""
+    for name in links or ():
+        if name not in there:
+            raise UsageError(f"there is no link {name!r}", hint=f"links: {', '.join(there) or 'none'}")
 
 
 def one_of(what: str, value: str, known: Any) -> None:

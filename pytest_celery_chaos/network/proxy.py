@@ -21,7 +21,7 @@ from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.errors import KeeperGone, ProxyGone, UsageError, WaitExpired
 from pytest_celery_chaos.history.wire import ROLES
 from pytest_celery_chaos.network.armed import Armed
-from pytest_celery_chaos.network.backend import How, known_toxic, one_of
+from pytest_celery_chaos.network.backend import START_SECONDS, How, known_links, known_toxic, one_of
 from pytest_celery_chaos.network.rules import ACTIONS, WHEN
 from pytest_celery_chaos.system import ports, wait
 
@@ -34,8 +34,7 @@ Links = Sequence[str] | None
 #: The path of a unix socket, or host and port.
 Upstream = str | Path | tuple[str, int]
 
-#: Seconds that the proxy may take to start, and to answer; it takes milliseconds.
-START_SECONDS: Final = 20.0
+#: Seconds that the proxy may take to answer; it takes milliseconds.
 ANSWER_SECONDS: Final = 10.0
 _START: Final = """
 import sys
@@ -348,10 +347,7 @@ class Proxy:
         return found
 
     def _known(self, links: Links) -> None:
-        for name in links or ():
-            if name not in self._ports:
-                there = ", ".join(self._ports) or "none"
-                raise UsageError(f"there is no link {name!r}", hint=f"links: {there}")
+        known_links(links, self._ports)
 
     def _gone(self) -> ProxyGone:
         return ProxyGone(f"the proxy has died ({self.child.exit or 'its socket is closed'})", hint=self._said())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.errors import KeeperGone, ProxyGone, ServerNotFound, UsageError
-from pytest_celery_chaos.network.backend import How, known_toxic
+from pytest_celery_chaos.network.backend import START_SECONDS, How, known_links, known_toxic
 from pytest_celery_chaos.system import ports, sockets, wait
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 #: Names the server's binary; without it `toxiproxy-server` is looked for on PATH.
 ENVIRONMENT: Final = "CELERY_CHAOS_TOXIPROXY"
 BINARY: Final = "toxiproxy-server"
-START_SECONDS: Final = 20.0
 #: toxiproxy-python keeps the address of the one server that it talks to in a class.
 _API: Final = threading.Lock()
 
@@ -129,7 +128,8 @@ class Toxiproxy:
         """Nothing to do: Toxiproxy does not look into what it forwards."""
 
     def port(self, name: str) -> int:
-        return self._known([name])[0].port
+        self._known([name])
+        return self._servers[name].port
 
     # Faults of bytes
 
@@ -150,8 +150,7 @@ class Toxiproxy:
         known_toxic(type, stream, attributes)
         name = name or f"{type}_{stream}"
         whole = {attribute: round(value) for attribute, value in attributes.items()}  # its server takes integers
-        self._known(links)
-        for link in links or self._servers:
+        for link in self._known(links):
             with self._asking(link):
                 self._servers[link].proxy.add_toxic(
                     type=type, name=name, stream=stream, toxicity=toxicity, attributes=whole
@@ -159,8 +158,7 @@ class Toxiproxy:
         return name
 
     def remove_toxic(self, name: str, *, links: Sequence[str] | None = None) -> None:
-        self._known(links)
-        for link in links or self._servers:
+        for link in self._known(links):
             with self._asking(link):
                 self._servers[link].proxy.destroy_toxic(name)
 
@@ -171,15 +169,13 @@ class Toxiproxy:
         """
         if how == "rst":
             raise UsageError("Toxiproxy closes connections, it does not reset them", hint="how: fin, or proxy: resp")
-        self._known(links)
-        for link in links or self._servers:
+        for link in self._known(links):
             with self._asking(link):
                 self._servers[link].proxy.disable()
 
     def up(self, *, links: Sequence[str] | None = None) -> None:
         """Accept connections again, on the same port."""
-        self._known(links)
-        for link in links or self._servers:
+        for link in self._known(links):
             with self._asking(link) as toxiproxy:
                 self._servers[link].proxy.enable()
                 if not toxiproxy.get_proxy(link).enabled:  # toxiproxy-python is silent about it
@@ -201,7 +197,9 @@ class Toxiproxy:
         found: dict[int, str] = {}
         for link, server in self._servers.items():
             found |= dict.fromkeys(sockets.ports_to(server.port), link)
-            found |= sockets.owners(server.to, {server.child.pid: link})
+        whose = {server.child.pid: link for link, server in self._servers.items()}
+        for to in {server.to for server in self._servers.values()}:
+            found |= sockets.owners(to, whose)
         return found
 
     def close(self) -> None:
@@ -235,11 +233,10 @@ class Toxiproxy:
             except (InvalidToxic, NotFound, ProxyExists, KeyError) as error:
                 raise UsageError(f"Toxiproxy refuses: {error}", where=f"link {link}") from None
 
-    def _known(self, links: Sequence[str] | None) -> list[_Server]:
-        for name in links or ():
-            if name not in self._servers:
-                raise UsageError(f"there is no link {name!r}", hint=f"links: {', '.join(self._servers) or 'none'}")
-        return [self._servers[name] for name in links or self._servers]
+    def _known(self, links: Sequence[str] | None) -> Sequence[str]:
+        """*links*; None: all."""
+        known_links(links, self._servers)
+        return links or list(self._servers)
 
     def _gone(self, link: str) -> ProxyGone:
         server = self._servers[link]

@@ -9,12 +9,11 @@ from typing import Annotated, Any, Literal
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
 from pytest_celery_chaos.engine.plan import AppSpec
-from pytest_celery_chaos.network.backend import Backend
 from pytest_celery_chaos.scenario import fields
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import ExpectEntry, ExpectList, StepEntry, StepList
 from pytest_celery_chaos.scenario.tree import Node
-from pytest_celery_chaos.values import Duration, LinkRef
+from pytest_celery_chaos.values import Duration, LinkRef, ProxyKind
 from pytest_celery_chaos.workers.spec import Pool, Profile, WorkerSpec
 
 
@@ -102,7 +101,7 @@ class Format:
     broker: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] = field(default_factory=dict)
     backend: Annotated[Mapping[str, Any], Part(BrokerSpec, but=("name",))] | None = None
     links: Sequence[LinkRef] = ()
-    proxy: Backend | None = None
+    proxy: ProxyKind | None = None
     observe: Duration | None = None
     quiet: Duration = 60.0
     expect: Annotated[Sequence[ExpectEntry], ExpectList()] = ()

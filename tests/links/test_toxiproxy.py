@@ -61,7 +61,7 @@ expect:
 def test_bytes_are_bent_and_nothing_is_lost(runs: Runs, pool: str) -> None:
     ran = runs(BENT.format(pool=pool))
     assert ran.verdict.value == "holds", ran
-    assert ran.run.links.backend == "toxiproxy"
+    assert ran.run.links.kind == "toxiproxy"
     logs = {log.name for log in (ran.folder / "logs").iterdir()}
     assert {"toxiproxy-a-broker.log", "toxiproxy-main-broker.log"} <= logs
     assert "proxy.log" not in logs
@@ -75,7 +75,7 @@ def test_bytes_are_bent_and_nothing_is_lost(runs: Runs, pool: str) -> None:
 def test_what_it_cannot_do_our_own_proxy_does(runs: Runs, step: str) -> None:
     ran = runs(f"workers: {{a: {{pool: solo}}}}\nsteps:\n- {step}\n- send: add\n")
     assert ran.verdict.value == "holds", ran
-    assert ran.run.links.backend == "resp"
+    assert ran.run.links.kind == "resp"
     assert (ran.folder / "logs" / "proxy.log").exists()
 
 

@@ -7,6 +7,7 @@ CHECKOUT is a clone of redis-py or valkey-py and PYTHON one that has what its te
 from __future__ import annotations
 
 import argparse
+import socket
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,7 @@ def main() -> None:
         argv = [str(binary.path), "--port", str(port), "--save", "", "--dir", temporary]
         argv += ["--enable-debug-command", "yes"] if binary.order >= (7,) else []
         keeper.spawn("server", argv, env={}, cwd=folder, log=folder / "log")
-        wait.until(lambda: port in listening(), what="the server to listen", timeout=10)
+        wait.until(lambda: listens(port), what="the server to listen", timeout=10)
         with Proxy(keeper, folder) as proxy:
             through = proxy.link("a", ("127.0.0.1", port))
             direct = outcomes(asked.python, asked.checkout, f"redis://127.0.0.1:{port}/0", files, folder)
@@ -93,9 +94,9 @@ def main() -> None:
             print(f"  {test}: {direct.get(test)} directly, {proxied.get(test)} through the proxy")
 
 
-def listening() -> set[int]:
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return {int(columns[1].rpartition(":")[2], 16) for line in lines if (columns := line.split())[3] == "0A"}
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":

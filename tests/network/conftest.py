@@ -169,6 +169,14 @@ class Line:
         return read(sock, len(data))
 
 
+@pytest.fixture
+def resp_line(keeper: Keeper, tmp_path: Path, echo: Echo) -> Iterator[Line]:
+    """Our own proxy before an echo."""
+    with Proxy(keeper, tmp_path) as proxy:
+        yield Line(proxy, echo)
+        assert proxy.log.read_text() == ""
+
+
 def read(sock: socket.socket, size: int) -> bytes:
     found = b""
     while len(found) < size and (data := sock.recv(min(65536, size - len(found)))):

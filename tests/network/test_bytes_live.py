@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_celery_chaos.network.proxy import Proxy
 from pytest_celery_chaos.system import wait
-from pytest_celery_chaos.system.keeper import Keeper
 
-from .conftest import Echo, Line, read, until_eof
-
-Took = Callable[[Callable[[], Any]], float]
+from .conftest import Line, read, until_eof
 
 
 @pytest.fixture
-def line(keeper: Keeper, tmp_path: Path, echo: Echo) -> Iterator[Line]:
-    with Proxy(keeper, tmp_path) as proxy:
-        yield Line(proxy, echo)
-        assert proxy.log.read_text() == ""
+def line(resp_line: Line) -> Line:
+    return resp_line
 
 
 def test_down_refuses_and_up_accepts_on_the_same_port(line: Line) -> None:

@@ -13,7 +13,6 @@ import pytest
 from extras import missing
 
 from pytest_celery_chaos.errors import ProxyGone, ServerNotFound, UsageError
-from pytest_celery_chaos.network.proxy import Proxy
 from pytest_celery_chaos.network.toxiproxy import ENVIRONMENT, Toxiproxy, find
 from pytest_celery_chaos.system.keeper import Keeper
 
@@ -34,13 +33,11 @@ def toxiproxy(keeper: Keeper, tmp_path: Path) -> Iterator[Toxiproxy]:
 
 
 @pytest.fixture(params=["resp", "toxiproxy"])
-def line(request: pytest.FixtureRequest, keeper: Keeper, tmp_path: Path, echo: Echo) -> Iterator[Line]:
+def line(request: pytest.FixtureRequest, echo: Echo) -> Line:
     if request.param == "toxiproxy":
-        yield Line(request.getfixturevalue("toxiproxy"), echo)
-        return
-    with Proxy(keeper, tmp_path) as proxy:
-        yield Line(proxy, echo)
-        assert proxy.log.read_text() == ""
+        return Line(request.getfixturevalue("toxiproxy"), echo)
+    found: Line = request.getfixturevalue("resp_line")
+    return found
 
 
 @pytest.mark.parametrize("stream", ["upstream", "downstream"])
