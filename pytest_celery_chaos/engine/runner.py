@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import traceback
 
 from pytest_celery_chaos.brokers.keys import empty
@@ -19,6 +20,8 @@ from pytest_celery_chaos.system.wait import until
 
 #: What a run is doing after an error or a Ctrl-C, before its processes are ended.
 HEALING = "heal"
+#: So long after an event (seconds) the broker is looked at every time, and this seldom from then on.
+_LIVELY, _SELDOM = 0.2, 0.1
 
 
 def run_plan(plan: Plan, session: Session) -> tuple[Verdict, Run]:
@@ -109,21 +112,17 @@ def conclude(run: Run, session: Session) -> Verdict:
 
 def _await_moments(run: Run) -> None:
     """Steps that wait have until quiet would be over, and faults with a duration their time; the rest is missed."""
-    copies, position = OpenCopies(), 0
+    rest = _Rest(run)
 
     def reached_or_hopeless() -> bool:
-        nonlocal position
         if run.links.dead:
             return True
         if run.in_force.timers_running():
             return False
         if not run.gate.unreached() and not run.links.unused():
             return True
-        events = run.live.read()
-        copies.follow(events[position:])
-        position = len(events)
         # With everything at rest, nothing that is still armed can come any more.
-        return not copies.describe() and _nothing_under_way(run, position) == ""
+        return rest.reached()
 
     with contextlib.suppress(WaitExpired, OSError):
         until(reached_or_hopeless, what="armed moments to be reached", timeout=run.plan.quiet, every=0.01)
@@ -132,30 +131,51 @@ def _await_moments(run: Run) -> None:
 
 
 def _await_quiet(run: Run) -> None:
-    copies, position = OpenCopies(), 0
-    last = "nothing looked at yet"
+    rest = _Rest(run)
 
     def at_rest() -> bool:
-        nonlocal position, last
         if run.links.dead:
             raise WaitExpired("quiet: the proxy has died")  # its links are down for good, and nothing is proved
-        events = run.live.read()
-        copies.follow(events[position:])
-        position = len(events)
-        if (open_copies := copies.describe()) != "":
-            last = f"open: {open_copies}"
-            return False
-        last = _nothing_under_way(run, position)
-        return last == ""
+        return rest.reached()
 
     try:
-        until(at_rest, what="quiet", timeout=run.plan.quiet, last=lambda: last, every=0.01)
+        until(at_rest, what="quiet", timeout=run.plan.quiet, last=lambda: rest.last, every=0.01)
     except WaitExpired:
         run.last_look()
-        run.live.emit("quiet", "fail", seconds=run.plan.quiet, last=last)
+        run.live.emit("quiet", "fail", seconds=run.plan.quiet, last=rest.last)
     else:
         run.last_look()
         run.live.emit("quiet", "ok")
+
+
+class _Rest:
+    """Whether all is at rest: nothing open in the history, and nothing under way in the broker.
+
+    :ivar last: what was seen last that is still to come.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.last = "nothing looked at yet"
+        self._run = run
+        self._copies, self._position = OpenCopies(), 0
+        self._came = self._looked = time.monotonic()
+
+    def reached(self) -> bool:
+        events, now = self._run.live.read(), time.monotonic()
+        if len(events) > self._position:
+            self._came = now
+            self._copies.follow(events[self._position :])
+            self._position = len(events)
+        if (open_copies := self._copies.describe()) != "":
+            self.last = f"open: {open_copies}"
+            return False
+        # To look takes all of the broker's keys. Where nothing happens (for the length of a visibility timeout, most
+        # often), looks that come seldom leave the processors to those who are waited for.
+        if now - self._came > _LIVELY and now - self._looked < _SELDOM:
+            return False
+        self._looked = now
+        self.last = _nothing_under_way(self._run, self._position)
+        return self.last == ""
 
 
 def _nothing_under_way(run: Run, position: int) -> str:
