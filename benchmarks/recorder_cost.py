@@ -115,7 +115,7 @@ def main() -> int:
             figures[pool] |= {"added": median(added), "ratio": ratio, "added_least": least}
             lines.append(
                 f"{pool:8} the recorder adds {median(added):.0f} µs a task (ratio {ratio:.2f}), "
-                f"{median(added) / asked.limit:.2f} of the goal of {asked.limit:g}; the least of each differ by {least:.0f}"
+                f"{median(added) / asked.limit:.2f} of the goal of {asked.limit:g}; of the least {least:.0f}"
             )
     report(asked, lines, {"pools": figures})
     return int(max(each["added"] for each in figures.values()) > asked.limit)
