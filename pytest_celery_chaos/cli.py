@@ -21,6 +21,7 @@ import click
 from pytest_celery_chaos.errors import ChaosError, ScenarioError, StoredRunError
 
 if TYPE_CHECKING:
+    from pytest_celery_chaos.brokers.spec import Provider
     from pytest_celery_chaos.engine.plan import Plan
     from pytest_celery_chaos.history.verdict import Verdict
 
@@ -62,6 +63,7 @@ def commands() -> None:
 @click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
 @click.option("--proxy", type=click.Choice(["resp", "toxiproxy"]), help="What links go through, where it can do that.")
+@click.option("--provider", type=click.Choice(["local", "container"]), help="Brokers as processes, or in containers.")
 @click.option("--keep", is_flag=True, help="Leave the system up afterwards, and print its addresses.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def run(
@@ -72,6 +74,7 @@ def run(
     jobs: int,
     times: int,
     proxy: str | None,
+    provider: str | None,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -82,9 +85,10 @@ def run(
         raise click.UsageError("--keep and -j exclude each other: keep one system at a time")
     chosen = discover(paths)
     ini = None if paths else own_ini(Path.cwd())
-    can_run(chosen, server=server or server_in(ini), pool=pool, select=select)
+    can_run(chosen, server=server or server_in(ini), pool=pool, select=select, provider=provider)
     options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times)
     options += [f"--chaos-proxy={proxy}"] if proxy else []
+    options += [f"--chaos-provider={provider}"] if provider else []
     options += ["--chaos-keep"] if keep else []
     options += ["-c", str(ini)] if ini else []
     become_pytest([*options, *map(str, chosen)], as_json=as_json)
@@ -151,17 +155,20 @@ def _plans(
     return plans, mistakes
 
 
-def can_run(files: Sequence[Path], *, server: str | None, pool: str | None, select: str | None) -> None:
+def can_run(
+    files: Sequence[Path], *, server: str | None, pool: str | None, select: str | None, provider: str | None = None
+) -> None:
     """See before anything is started that *files* are right and that their servers are there.
 
     :raises ScenarioError: a file has mistakes; all of them are told.
-    :raises ServerNotFound: a server is not there. Not looked for where *select* may leave its scenario out.
+    :raises ServerNotFound: a server, or the container engine, is not there. Not looked for where *select* may leave
+        its scenario out.
     """
     plans, mistakes = _plans(files, server=server, pool=pool)
     if mistakes:
         raise ScenarioError("\n".join(mistakes.values()))
     if select is None:
-        _servers_exist(plans)
+        _servers_exist(plans, provider)
 
 
 def asked(*, server: str | None, pool: str | None, select: str | None, jobs: int, times: int) -> list[str]:
@@ -207,13 +214,19 @@ def server_in(ini: Path | None) -> str | None:
     return found[1] if found else None
 
 
-def _servers_exist(plans: Sequence[Plan]) -> None:
-    """Find every server before anything is started. Raises ServerNotFound."""
+def _servers_exist(plans: Sequence[Plan], provider: str | None) -> None:
+    """Find every server, or the engine that has it, before anything is started. Raises ServerNotFound."""
     from pytest_celery_chaos.brokers.find import find
 
     specs = [spec for plan in plans if not plan.skip for spec in (plan.broker, plan.backend) if spec is not None]
-    for server, version, path in dict.fromkeys((spec.server, spec.version, spec.path) for spec in specs):
+    preferred: Provider = "container" if provider == "container" else "local"
+    local = [spec for spec in specs if spec.runs_in(preferred) == "local"]
+    for server, version, path in dict.fromkeys((spec.server, spec.version, spec.path) for spec in local):
         find(server, version, path)
+    if len(local) < len(specs):
+        from pytest_celery_chaos.brokers.engine import connect
+
+        connect()
 
 
 def _judged_again(folder: Path) -> tuple[str, Verdict]:

@@ -30,6 +30,7 @@ _CODES = (0, 6, 1, 2, _INTERRUPTED)
 @click.option("-k", "select", help="Only what matches, as pytest's -k.")
 @click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
+@click.option("--provider", type=click.Choice(["local", "container"]), help="Brokers as processes, or in containers.")
 @click.option("--from", "stored", is_flag=True, help="Run nothing: PATHS are stored runs, their folder, or a matrix.")
 @click.option("--markdown", is_flag=True, help="Markdown instead of a table for the terminal.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead.")
@@ -40,6 +41,7 @@ def matrix(
     select: str | None,
     jobs: int,
     times: int,
+    provider: str | None,
     stored: bool,
     markdown: bool,
     as_json: bool,
@@ -55,7 +57,7 @@ def matrix(
     if stored:
         rows = [row for path in paths or [Path(".celery-chaos/runs")] for row in _stored(path)]
     else:
-        rows, code = _carried_out(paths, servers or (None,), pools or (None,), select, jobs, times)
+        rows, code = _carried_out(paths, servers or (None,), pools or (None,), select, jobs, times, provider)
     found = report.Matrix(rows)
     if as_json:
         click.echo(json.dumps(found.to_record(), indent=1))
@@ -82,6 +84,7 @@ def _carried_out(
     select: str | None,
     jobs: int,
     times: int,
+    provider: str | None,
 ) -> tuple[list[dict[str, Any]], int]:
     """A row for each run, and the worst exit code."""
     from pytest_celery_chaos.cli import asked, can_run, own_ini, pytest_line
@@ -91,13 +94,14 @@ def _carried_out(
     ini = None if paths else own_ini(Path.cwd())
     combinations = list(product(servers, pools))
     for server, pool in combinations:
-        can_run(files, server=server, pool=pool, select=select)
+        can_run(files, server=server, pool=pool, select=select, provider=provider)
     name = f"matrix-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     rows: list[dict[str, Any]] = []
     codes = [0]
     for server, pool in combinations:
         click.echo(f"celery-chaos: {server or 'default server'}, {pool or 'default pool'}", err=True)
         options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times)
+        options += [f"--chaos-provider={provider}"] if provider else []
         line = [*pytest_line(), "-o", "chaos_retention=all", *options, *(["-c", str(ini)] if ini else [])]
         theirs, code = _run([*line, *map(str, files)])
         rows += _thinned([{**row, "asked_pool": pool or ""} for row in theirs])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.local import LocalServer
+    from pytest_celery_chaos.brokers.server import RedisServer
     from pytest_celery_chaos.engine.chaos import Chaos
     from pytest_celery_chaos.history.log import History
     from pytest_celery_chaos.history.verdict import Verdict
@@ -54,7 +54,7 @@ def chaos_app(chaos: Chaos) -> Any:
 
 
 @pytest.fixture
-def chaos_broker(chaos: Chaos) -> LocalServer:
+def chaos_broker(chaos: Chaos) -> RedisServer:
     """The test's Redis or Valkey server: ``url(db)``, ``port``, ``client(db)``, ``alive``, ``version``."""
     return chaos.run.broker("main")
 

@@ -42,6 +42,8 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 #: Those of :data:`values.ProxyKind`, without importing it.
 PROXIES = ("resp", "toxiproxy")
+#: Those of :data:`brokers.spec.Provider`.
+PROVIDERS = ("local", "container")
 SESSION = pytest.StashKey["Session"]()
 RESULTS = pytest.StashKey["Results"]()
 #: The test's own run, left here by the fixture however it was asked for, to be judged when the test's code is through.
@@ -53,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-server", metavar="NAME", help="run on this server: valkey-9.1, redis-6.2, redis …")
     group.addoption("--chaos-pool", metavar="POOL", help="run workers that state no pool on this one")
     group.addoption("--chaos-proxy", choices=PROXIES, help="what links go through, where that can do what is asked")
+    group.addoption("--chaos-provider", choices=PROVIDERS, help="run brokers as processes, or in containers")
     group.addoption("--chaos-keep", action="store_true", help="leave the system up afterwards, print its addresses")
     group.addoption("--chaos-times", type=int, default=1, metavar="N", help="run each scenario so many times")
     # How `celery-chaos run` starts us, and where it wants the result as JSON.
@@ -61,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("chaos_app", "the Celery application under test, as `celery -A` takes it: proj.celery:app")
     parser.addini("chaos_server", "the server that scenarios and fixtures use unless they name one: valkey-9.1")
     parser.addini("chaos_proxy", "what links go through, where that can do what is asked: resp, toxiproxy")
+    parser.addini("chaos_provider", "where brokers run unless they say it: local, container")
     parser.addini("chaos_runs", "folder that runs are stored in", default=".celery-chaos/runs")
     parser.addini("chaos_retention", "which finished runs are kept: all, failed, last:N", default="last:200")
 
@@ -72,8 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "for this test; the keys and values are those of a scenario file",
     )
     _check_retention(config)
-    if (proxy := config.getini("chaos_proxy")) not in ("", *PROXIES):
-        raise pytest.UsageError(f"chaos_proxy: no proxy is called {proxy!r}: {' or '.join(PROXIES)}")
+    for option, known in (("proxy", PROXIES), ("provider", PROVIDERS)):
+        if (said := config.getini(f"chaos_{option}")) not in ("", *known):
+            raise pytest.UsageError(f"chaos_{option}: no {option} is called {said!r}: {' or '.join(known)}")
     config.stash[RESULTS] = Results(config)
     config.pluginmanager.register(config.stash[RESULTS], "celery_chaos_results")
     if hasattr(config, "workerinput"):
@@ -178,7 +183,10 @@ def session_of(config: pytest.Config) -> Session:
         from pytest_celery_chaos.engine.session import Session
 
         proxy: Any = config.getoption("--chaos-proxy") or config.getini("chaos_proxy") or "resp"
-        config.stash[SESSION] = Session(store_of(config), keep=config.getoption("--chaos-keep"), proxy=proxy)
+        provider: Any = config.getoption("--chaos-provider") or config.getini("chaos_provider") or "local"
+        config.stash[SESSION] = Session(
+            store_of(config), keep=config.getoption("--chaos-keep"), proxy=proxy, provider=provider
+        )
     return config.stash[SESSION]
 
 

@@ -33,6 +33,12 @@ def check(spec: BrokerSpec) -> None:
     :raises UsageError: a reserved or malformed option, or save points without RDB.
     """
     where = f"broker {spec.name}"
+    if spec.image is not None and (spec.provider == "local" or spec.path is not None):
+        raise UsageError(
+            f"image {spec.image!r} for a server that is no container",
+            where=where,
+            hint="`provider: container`, without `path:`",
+        )
     for option in spec.options:
         if instead := RESERVED.get(option.strip().lower()):
             raise UsageError(f"option {option!r} cannot be set", where=where, hint=instead)
@@ -62,6 +68,7 @@ def text(
     folder: Path,
     password: str | None,
     own: tuple[str, str] | None = None,
+    bind: str = "127.0.0.1",
 ) -> str:
     """The server's configuration file.
 
@@ -69,10 +76,11 @@ def text(
     :param folder: where the server keeps its data.
     :param password: of the default user; the reason why the file is nobody else's to read.
     :param own: name and password of a user of the harness's own, whom no change to the others concerns.
+    :param bind: the address that it listens on.
     """
     lines = [
         "daemonize no",
-        "bind 127.0.0.1",
+        f"bind {bind}",
         f"port {port}",
         f"unixsocket {_quoted(str(socket))}",
         "unixsocketperm 700",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Server = Literal["valkey", "redis"]
+Provider = Literal["local", "container"]
 Persistence = Literal["none", "rdb", "aof-everysec", "aof-always", "aof-no"]
 
 
@@ -26,6 +27,9 @@ class BrokerSpec:
     :param socket: clients and workers use the server's unix socket.
     :param options: any other option of the server, by its name in redis.conf.
     :param path: the server's binary, instead of one found by server and version.
+    :param provider: whether it is a process of this machine or runs in a container. Default: the setting
+        `chaos_provider`.
+    :param image: the container's image, instead of the official one of server and version.
     """
 
     name: str = "main"
@@ -39,3 +43,11 @@ class BrokerSpec:
     socket: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     path: str | None = None
+    provider: Provider | None = None
+    image: str | None = None
+
+    def runs_in(self, preferred: Provider) -> Provider:
+        """Where it runs, in a session that prefers so: what the spec says, or cannot be otherwise, comes first."""
+        if self.provider is not None:
+            return self.provider
+        return "container" if self.image is not None else "local" if self.path is not None else preferred

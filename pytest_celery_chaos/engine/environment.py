@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.roles import STATEDB_DB
 from pytest_celery_chaos.clients.beat import Beat, settings_of
 from pytest_celery_chaos.clients.client import Client
@@ -18,6 +17,7 @@ from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
 from pytest_celery_chaos.errors import UsageError
+from pytest_celery_chaos.system.child import Child
 from pytest_celery_chaos.values import ProxyKind
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from pytest_celery_chaos.brokers.keyspace import Keyspace
+    from pytest_celery_chaos.brokers.server import Life, OnExit, RedisServer
+    from pytest_celery_chaos.engine.session import Provide
     from pytest_celery_chaos.history.event import Event
-    from pytest_celery_chaos.system.keeper import Child, Keeper
+    from pytest_celery_chaos.system.keeper import Keeper
 
 #: Seconds that a process takes at most to end after SIGKILL.
 _GONE_WITHIN = 10.0
@@ -40,6 +42,7 @@ class Environment:
     :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
     :param prefix_of: the beginning of the ids that a step, or an entry of a beat's schedule, makes.
     :param proxy: what links go through where the plan does not say it.
+    :param provide: makes a server of its spec, its folder and the path of its log (:meth:`Session.provide`).
     """
 
     def __init__(
@@ -51,15 +54,15 @@ class Environment:
         temp: Path,
         live: Live,
         prefix_of: Callable[[str], str],
-        proxy: ProxyKind = "resp",
+        proxy: ProxyKind,
+        provide: Provide,
     ) -> None:
         self._plan, self._keeper, self._live, self._prefix_of = plan, keeper, live, prefix_of
         self._folder, self.control = folder, temp
         specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
         self.brokers = {
-            name: LocalServer(
+            name: provide(
                 spec,
-                keeper,
                 temp / f"broker-{name}",
                 folder / "logs" / f"broker-{name}.log",
                 on_exit=self._broker_ended(f"broker:{name}"),
@@ -159,9 +162,7 @@ class Environment:
     def online(self, name: str) -> None:
         """Write down that a server answers."""
         server = self.broker(name)
-        self._live.emit(
-            "online", source=f"broker:{name}", server=server.server, version=server.version, port=server.port
-        )
+        self._live.emit("online", source=f"broker:{name}", **server.about)
 
     def redis(self, name: str, db: int) -> Redis:
         """The harness's own connection to a server, for plain reads; the same one for the whole run."""
@@ -233,7 +234,7 @@ class Environment:
             raise UsageError(f"no {role} is called {name!r}", hint=f"{role}s here: {', '.join(known) or 'none'}")
         return known[name]
 
-    def broker(self, name: str) -> LocalServer:
+    def broker(self, name: str) -> RedisServer:
         if name not in self.brokers:
             raise UsageError(f"no broker is called {name!r}", hint=f"brokers here: {', '.join(self.brokers)}")
         return self.brokers[name]
@@ -250,7 +251,7 @@ class Environment:
 
     def addresses(self) -> Sequence[str]:
         """Where the system can be reached, passwords left out (``--chaos-keep``)."""
-        brokers = [f"{name}: {b.server} {b.version} on 127.0.0.1:{b.port}" for name, b in self.brokers.items()]
+        brokers = [f"{name}: {b.server} {b.version} on {b.host}:{b.port}" for name, b in self.brokers.items()]
         processes = [*self.workers.values(), *self.beats.values()]
         return brokers + [f"{each.role} {each.name}: pid {each.pid}" for each in processes if each.alive]
 
@@ -261,7 +262,7 @@ class Environment:
         for client in self.clients.values():
             client.close()
         spared = [*(server.child for server in self.brokers.values()), *self.links.children]
-        self._keeper.end_all(spare=[child for child in spared if child is not None])
+        self._keeper.end_all(spare=[child for child in spared if isinstance(child, Child)])
 
     def end(self) -> None:
         """End every process of the run. Servers last, and by their own hand: each knows that its end was asked for."""
@@ -279,10 +280,10 @@ class Environment:
     def _process_ended(self, process: Recorded, child: Child) -> None:
         self._offline(process.source, child, asked=process.asked_to_end)
 
-    def _broker_ended(self, source: str) -> Callable[[Child, bool], None]:
+    def _broker_ended(self, source: str) -> OnExit:
         return lambda child, asked: self._offline(source, child, asked=asked)
 
-    def _offline(self, source: str, child: Child, *, asked: bool) -> None:
+    def _offline(self, source: str, child: Life, *, asked: bool) -> None:
         ended = child.exit
         assert ended is not None
         self._live.emit(

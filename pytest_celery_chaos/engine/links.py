@@ -20,7 +20,7 @@ from pytest_celery_chaos.system.sockets import owners
 from pytest_celery_chaos.values import ProxyKind
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.local import LocalServer
+    from pytest_celery_chaos.brokers.server import RedisServer
     from pytest_celery_chaos.engine.plan import Plan, Step
     from pytest_celery_chaos.history.event import Event
     from pytest_celery_chaos.network.armed import Armed
@@ -53,7 +53,7 @@ class Links:
         keeper: Keeper,
         folder: Path,
         control: Path,
-        brokers: Mapping[str, LocalServer],
+        brokers: Mapping[str, RedisServer],
         preferred: ProxyKind,
         on_death: Callable[[Child], None],
     ) -> None:
@@ -76,7 +76,7 @@ class Links:
         found = {name: self._place(name) for name in self._plan.links}
         self._proxy = self._resp() if self.kind == "resp" else self._toxiproxy()
         for name, (source, server, naming) in found.items():
-            self._proxy.link(name, ("127.0.0.1", self._brokers[server].port), naming=naming)
+            self._proxy.link(name, (self._brokers[server].host, self._brokers[server].port), naming=naming)
             self._ends[name], self._naming[name] = (source, server), naming
 
     @property

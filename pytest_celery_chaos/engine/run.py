@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.brokers.keyspace import Keyspace
-from pytest_celery_chaos.brokers.local import LocalServer
+from pytest_celery_chaos.brokers.server import RedisServer
 from pytest_celery_chaos.clients.client import Client
 from pytest_celery_chaos.engine.apps import places
 from pytest_celery_chaos.engine.environment import Environment
@@ -64,6 +64,7 @@ class Run:
             live=self.live,
             prefix_of=self.prefix_of,
             proxy=session.proxy,
+            provide=session.provide,
         )
         for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
             self.declare(entry, task, 0)
@@ -110,7 +111,7 @@ class Run:
     def worker(self, name: str) -> Worker:
         return self.environment.worker(name)
 
-    def broker(self, name: str) -> LocalServer:
+    def broker(self, name: str) -> RedisServer:
         return self.environment.broker(name)
 
     @property

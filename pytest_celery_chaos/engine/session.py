@@ -8,9 +8,12 @@ import threading
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pytest_celery_chaos.brokers.engine import Engine
+    from pytest_celery_chaos.brokers.server import OnExit, RedisServer
+    from pytest_celery_chaos.brokers.spec import BrokerSpec, Provider
     from pytest_celery_chaos.system.keeper import Keeper
     from pytest_celery_chaos.values import ProxyKind
 
@@ -19,16 +22,25 @@ if TYPE_CHECKING:
 WATCH = "CELERY_CHAOS_WATCH"
 
 
+class Provide(Protocol):
+    """Makes a server of its spec, its folder and the path of its log: :meth:`Session.provide`."""
+
+    def __call__(self, spec: BrokerSpec, folder: Path, log: Path, *, on_exit: OnExit | None = None) -> RedisServer: ...
+
+
 class Session:
     """Lives as long as the test process; :meth:`close` ends every process that it started.
 
     :param store: the folder that the runs' folders are made in.
     :param keep: leave processes running at the end (``--chaos-keep``).
     :param proxy: what links go through where a plan leaves it open (``chaos_proxy``).
+    :param provider: where servers run for which a plan leaves it open (``chaos_provider``).
     """
 
-    def __init__(self, store: Path, *, keep: bool = False, proxy: ProxyKind = "resp") -> None:
-        self.store, self.keep, self.proxy = store, keep, proxy
+    def __init__(
+        self, store: Path, *, keep: bool = False, proxy: ProxyKind = "resp", provider: Provider = "local"
+    ) -> None:
+        self.store, self.keep, self.proxy, self.provider = store, keep, proxy, provider
         #: What the run under way is doing, for the progress line.
         self.doing = ""
         #: Set when the user has interrupted the session: what has not been judged is not judged any more.
@@ -42,6 +54,30 @@ class Session:
         keeper = Keeper(watch=watch)
         follow(watch)
         return keeper
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The container engine, asked for when the first container is.
+
+        :raises ServerNotFound: there is none, or no testcontainers.
+        """
+        from pytest_celery_chaos.brokers.engine import Engine
+
+        return Engine(self.keeper)
+
+    def provide(self, spec: BrokerSpec, folder: Path, log: Path, *, on_exit: OnExit | None = None) -> RedisServer:
+        """Make a server, not started: a process or a container, as its spec or else the session says.
+
+        :param folder: of the run, for this server.
+        :param log: file that its output is appended to.
+        """
+        if spec.runs_in(self.provider) == "container":
+            from pytest_celery_chaos.brokers.container import ContainerServer
+
+            return ContainerServer(spec, self.keeper, self.engine, log, on_exit=on_exit)
+        from pytest_celery_chaos.brokers.local import LocalServer
+
+        return LocalServer(spec, self.keeper, folder, log, on_exit=on_exit)
 
     def close(self) -> None:
         """End everything, unless it is to be kept and nobody has interrupted. Safe to call twice."""

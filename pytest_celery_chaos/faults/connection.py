@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_celery_chaos.brokers.answers import answering
-from pytest_celery_chaos.brokers.local import OWN_USER
+from pytest_celery_chaos.brokers.server import OWN_USER
 from pytest_celery_chaos.errors import FaultWithoutEffect, UsageError
 from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, WorkerRef
 

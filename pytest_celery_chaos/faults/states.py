@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_celery_chaos.brokers.answers import answering
@@ -14,7 +12,7 @@ from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.values import BrokerRef, Duration
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.local import LocalServer
+    from pytest_celery_chaos.brokers.server import RedisServer
     from pytest_celery_chaos.engine.run import Heal, Run
 
 #: Save points that are never due in a run; a server without any does not mind that it cannot save.
@@ -60,13 +58,13 @@ def misconf(run: Run, *, broker: BrokerRef = "main") -> Heal:
                 hint="leave that option out",
             )
         points = redis.config_get("save")["save"]
-        block = _Obstacle(server.data / redis.config_get("dbfilename")["dbfilename"])
+        unblock = server.block(redis.config_get("dbfilename")["dbfilename"])
         if not points:
             redis.config_set("save", _SAVE_POINT)
         _save(redis, ends="err")
 
     def heal() -> None:
-        block.remove()
+        unblock()
         if not server.alive:
             return
         with answering():
@@ -76,22 +74,6 @@ def misconf(run: Run, *, broker: BrokerRef = "main") -> Heal:
                 redis.config_set("save", "")
 
     return heal
-
-
-class _Obstacle:
-    """A folder where the snapshot is to be: nobody can rename a file to it, root neither."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._kept = path, path.with_name(path.name + ".kept")
-        if path.exists():
-            path.rename(self._kept)
-        (path / "obstacle").mkdir(parents=True)
-
-    def remove(self) -> None:
-        if self._path.is_dir():
-            shutil.rmtree(self._path)
-        if self._kept.exists():
-            self._kept.rename(self._path)
 
 
 def _save(redis: Any, *, ends: str) -> None:
@@ -171,7 +153,7 @@ def _rewrite(redis: Any) -> None:
     wait.until(idle, what="BGREWRITEAOF", timeout=_SAVED_WITHIN)
 
 
-def _load_at_once(run: Run, server: LocalServer, lasts: float) -> None:
+def _load_at_once(run: Run, server: RedisServer, lasts: float) -> None:
     from redis import ResponseError
 
     patient: Any = server.client(FILLER_DB, socket_timeout=_SAVED_WITHIN)

@@ -150,7 +150,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         },
         # seen from outside
         "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",
-        "online": "a server answers PING: server, version, address",
+        "online": "a server answers PING: server, version, port, and of a container image",
         "run": "first event of the harness: id, scenario, variant, axes, spaces (by process, where there are several)",
         "step": "invoke/ok/fail: index, verb, name, args (invoke), error (fail)",
         "fault": "invoke/ok/fail: index, verb, name, args (invoke), error (fail); what it acted on (ok)",

@@ -174,6 +174,22 @@ class Keeper:
         self._ask("run_ended", folder=os.fspath(folder.absolute()))
         self._runs = [run for run in self._runs if run != folder]
 
+    def engine(self, address: str, label: str) -> None:
+        """From now on, when this keeper closes or its owner dies, what carries *label* is removed from an engine.
+
+        Call it before anything is made there.
+
+        :param address: of the container engine, as in DOCKER_HOST.
+        :param label: ``name=value``, of letters, digits, dots and dashes.
+        :raises UsageError: the keeper cannot speak to it.
+        """
+        if not address.startswith(("unix://", "tcp://")):  # those that system/containers.py speaks to
+            raise UsageError(
+                f"the container engine at {address} cannot be cleaned up after a crash",
+                hint="use one at a unix:// or tcp:// address: DOCKER_HOST",
+            )
+        self._ask("engine", address=address, label=label)
+
     def end(self, child: Child) -> Exit:
         """Kill a child, all that descends from it and its process group; return when they are gone.
 

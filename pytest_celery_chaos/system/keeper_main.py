@@ -87,6 +87,7 @@ class KeeperProcess:
         self.pids: dict[int, int] = {}  # key -> pid, also after the exit: its process group may live on
         self.folders: list[str] = []
         self.runs: list[str] = []
+        self.engines: list[tuple[str, str]] = []  # address of a container engine, label of what is ours there
         self.watched: dict[int, int] = {}  # pidfd -> pid
         self.owner_pidfd = -1
         self.owner = os.getppid()
@@ -263,6 +264,10 @@ class KeeperProcess:
         self.runs = [run for run in self.runs if run != folder]
         return {}
 
+    def do_engine(self, address: str, label: str) -> dict[str, Any]:
+        self.engines.append((address, label))
+        return {}
+
     def do_stay(self) -> dict[str, Any]:
         """Outlive the owner: from now on a SIGTERM to this process ends everything, and nothing else does."""
         for pidfd in [self.owner_pidfd, *self.watched]:
@@ -334,6 +339,12 @@ class KeeperProcess:
         left = self.kill_all()
         for folder in self.runs:
             mark_interrupted(folder, reason)
+        if self.engines:
+            from .containers import remove
+
+            for address, label in self.engines:
+                # What the owner had asked for when it died may appear only now.
+                remove(address, label, looks=1 if self.close_request is not None else 3)
         for folder in self.folders:
             remove_tree(folder)
         if self.close_request is not None:

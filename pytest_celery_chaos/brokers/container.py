@@ -1,0 +1,342 @@
+"""A Redis or Valkey server in a container: started, broken, started again and made anew, at one address.
+
+It has an address of its own in the session's network, and its port is published on 127.0.0.1 as well. Processes of
+this machine go by the first where the engine is on this machine: a published port ends in a process of the engine's,
+behind which a server cannot tell whose a connection is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal as signals
+import socket as sockets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pytest_celery_chaos.brokers.engine import Engine, engine_errors
+from pytest_celery_chaos.brokers.server import OnExit, RedisServer
+from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.errors import StartFailed
+from pytest_celery_chaos.system import wait
+from pytest_celery_chaos.system.child import Exit
+
+if TYPE_CHECKING:
+    from pytest_celery_chaos.system.keeper import Keeper
+
+#: Where the official images keep their data.
+DATA: Final = Path("/data")
+_GONE_WITHIN: Final = 15.0
+_SIGNALLED: Final = 128
+_ENDING: Final = (signals.SIGKILL, signals.SIGTERM, signals.SIGINT)
+
+
+class Started:
+    """One start of a container: its output goes to the log, and its end is known when the engine tells it.
+
+    :ivar pid: of the main process, as this machine sees it; 0 where the engine is elsewhere.
+    """
+
+    def __init__(
+        self, name: str, container: Any, output: Iterable[bytes], log: Path, on_exit: Callable[[Started], None]
+    ) -> None:
+        self.name, self.pid = name, int(container.attrs["State"]["Pid"])
+        self._container, self._output, self._log, self._on_exit = container, output, log, on_exit
+        self._exit: Exit | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._follow, name=f"celery-chaos {name}", daemon=True).start()
+
+    @property
+    def exit(self) -> Exit | None:
+        return self._exit
+
+    @property
+    def alive(self) -> bool:
+        return self._exit is None
+
+    def wait(self, timeout: float) -> Exit:
+        wait.for_event(self._over, what=f"{self.name} to exit", timeout=timeout)
+        assert self._exit is not None
+        return self._exit
+
+    def _follow(self) -> None:
+        code = _SIGNALLED + signals.SIGKILL  # of one that was removed before it could be asked
+        try:
+            with self._log.open("ab", buffering=0) as log:
+                for chunk in self._output:
+                    log.write(chunk)
+            code = int(self._container.wait()["StatusCode"])
+        except Exception as error:  # an engine that is gone: whatever its client raises, the container's end is unknown
+            self._note(f"celery-chaos: its end is not known: {error}")
+        # As a shell has it: the main process of a container that died of a signal has 128 and its number.
+        died = code > _SIGNALLED
+        self._exit = Exit(None if died else code, code - _SIGNALLED if died else None, time.monotonic_ns())
+        try:
+            self._on_exit(self)
+        finally:
+            self._over.set()
+
+    def _note(self, text: str) -> None:
+        with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
+            log.write(f"{text}\n")
+
+
+class ContainerServer(RedisServer):
+    """One server of a scenario. Each start is the same container, until :meth:`recreate` or losing the data.
+
+    :param engine: of the session.
+    :raises ServerNotFound: the image is not there and cannot be pulled.
+
+    For the other parameters see :class:`RedisServer`.
+    """
+
+    bind = "0.0.0.0"
+    every = 0.005
+
+    def __init__(
+        self, spec: BrokerSpec, keeper: Keeper, engine: Engine, log: Path, *, on_exit: OnExit | None = None
+    ) -> None:
+        self.server, self._engine = spec.server, engine
+        self.image: str = engine.image(spec)
+        tag = re.search(r":v?(\d+(\.\d+)*)", self.image)
+        self.version = tag[1] if tag else "unknown"  # until it has been asked
+        super().__init__(spec, keeper, log, on_exit=on_exit)
+        self._container: Any = None
+        self._volume: Any = None
+        self._child: Started | None = None
+        self._asked: set[Started] = set()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {**super().about, "image": self.image}
+
+    @property
+    def child(self) -> Started | None:
+        return self._child
+
+    @cached_property
+    def address(self) -> str:
+        """In the session's network; it stays over restarts, and when the container is made anew."""
+        return str(self._engine.address())
+
+    def start(self, timeout: float = 30.0, *, arguments: Sequence[str] = (), answers: str = "+PONG") -> None:
+        super().start(timeout, arguments=arguments, answers=answers)
+        if answers == "+PONG":
+            said = self.client(0).info("server")
+            name = "valkey" if "valkey_version" in said else "redis"
+            self.version = str(said[f"{name}_version"])
+            if name != self.server:
+                raise StartFailed(
+                    f"image {self.image} is {name} {self.version}, and {self.server} is wanted",
+                    where=f"broker {self.name}",
+                    hint=f"correct `image:` or write `server: {name}`",
+                )
+
+    def kill(self, signal: int = signals.SIGKILL) -> None:
+        """Send a signal to the container's main process (docker kill); of SIGKILL all that is in it dies."""
+        child = self._running("kill")
+        if signal in _ENDING:
+            self._asked.add(child)
+        self._signal("kill", signal)
+        if signal == signals.SIGKILL:
+            child.wait(_GONE_WITHIN)
+
+    def stop(self, timeout: float = 15.0) -> None:
+        child = self._running("stop")
+        self._asked.add(child)
+        # Not by the engine's own stop, which would kill it when the time is over.
+        self._signal("stop", signals.SIGTERM)
+        child.wait(timeout)
+
+    def pause(self) -> None:
+        """Freeze all that is in the container (docker pause): the kernel still accepts connections, nobody answers."""
+        self._running("pause")
+        with self._told("pause"):
+            self._container.pause()
+
+    def resume(self) -> None:
+        """Let a paused container go on (docker unpause)."""
+        self._running("resume")
+        if self.paused:
+            with self._told("resume"):
+                self._container.unpause()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the engine says so."""
+        if not self.alive:
+            return False
+        with self._told("look at"):
+            self._container.reload()
+        return bool(self._container.attrs["State"]["Paused"])
+
+    def recreate(self, data: Literal["keep", "lose"] = "lose", *, timeout: float = 30.0) -> None:
+        """Kill the container, if it runs, and put a new one in its place, as an orchestrator does.
+
+        The new one has its address and another host name.
+
+        :param data: ``lose`` gives it an empty volume, ``keep`` the one that was there.
+        """
+        if self.alive:
+            self.kill()
+        self._remove()
+        if data == "lose":
+            self._lose_data()
+        self.start(timeout)
+
+    def block(self, name: str) -> Callable[[], None]:
+        """Put a folder where a file of its data is to be: nobody can rename a file to it, root neither."""
+        path, kept = shlex.quote(str(DATA / name)), shlex.quote(str(DATA / f"{name}.kept"))
+        self._execute(f"if [ -e {path} ]; then mv {path} {kept}; fi && mkdir -p {path}/obstacle")
+
+        def unblock() -> None:
+            if self.alive:
+                self._execute(f"rm -rf {path}; if [ -e {kept} ]; then mv {kept} {path}; fi")
+
+        return unblock
+
+    def close(self) -> None:
+        """End it, if it runs, and remove the container with its data. Idempotent; the log stays."""
+        if self._child is not None and self._child.alive:
+            self._asked.add(self._child)
+        self._lose_data()
+        self._let_go()
+
+    # What happens in the engine
+
+    def _launch(self, arguments: Sequence[str]) -> Started:
+        where = f"broker {self.name}"
+        if self._container is None:
+            self._engine.need(self.image, where)
+        with engine_errors("its container cannot be started", where=where, hint="see the engine's own words"):
+            if self._container is None:
+                self._container = self._create()
+            self._configure(arguments)
+            # Before its start, so that nothing of this start is missed and nothing of another comes twice.
+            output = self._container.attach(stdout=True, stderr=True, stream=True, logs=False)
+            self._container.start()
+            self._container.reload()
+        self._child = Started(f"broker {self.name}", self._container, output, self.log, self._exited)
+        self.host = self._reached_at()
+        return self._child
+
+    def _create(self) -> Any:
+        from docker import version
+        from docker.types import EndpointConfig
+
+        if self._volume is None:
+            self._volume = self._engine.volume()
+        network = self._engine.network
+        return self._engine.testcontainers.create(
+            self.image,
+            command=[str(self._shared / f"{self.port}.conf")],
+            ports={str(self.port): ("127.0.0.1", self.port)},
+            labels=self._engine.labels,
+            volumes={
+                self._volume.name: {"bind": str(DATA), "mode": "rw"},
+                # At the same place inside: the socket is the same path for both.
+                str(self._shared): {"bind": str(self._shared), "mode": "rw"},
+            },
+            network=network.name,
+            networking_config={network.name: EndpointConfig(version.__version__, ipv4_address=self.address)},
+        )
+
+    @cached_property
+    def _shared(self) -> Path:
+        """The server's configuration and socket. Its own user, whoever that is in the image, writes there; nobody else
+        can, since the folder above is ours alone."""
+        folder = self._folder / "shared"
+        folder.mkdir()
+        folder.chmod(0o777)
+        return folder
+
+    @property
+    def socket_path(self) -> Path:
+        return self._shared / f"{self.port}.sock"
+
+    def _configure(self, arguments: Sequence[str]) -> None:
+        """Write the configuration once, and this start's own options into a file that it includes."""
+        path, once = self._shared / f"{self.port}.conf", self._shared / "start.conf"
+        if not path.exists():
+            text = f"{self._config_text(DATA)}unixsocketperm 777\ninclude {once}\n"
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o666)
+        given = iter(arguments)
+        lines = [f"{option.removeprefix('--')} {next(given)}\n" for option in given]
+        once.write_text("".join(lines), encoding="utf-8")
+        self.socket_path.unlink(missing_ok=True)
+
+    def _reached_at(self) -> str:
+        """Its own address, where there is a way to it from here."""
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            try:
+                sockets.create_connection((self.address, self.port), timeout=1.0).close()
+                return self.address
+            except ConnectionRefusedError:
+                time.sleep(self.every)  # there is a way, and the server does not listen yet
+            except OSError:
+                break
+        return "127.0.0.1"
+
+    def _connect(self, timeout: float) -> sockets.socket:
+        return sockets.create_connection((self.host, self.port), timeout=timeout)
+
+    def _signal(self, verb: str, signal: int) -> None:
+        paused = self.paused
+        with self._told(verb):
+            if paused:  # an engine signals no container that is paused
+                self._container.unpause()
+            self._container.kill(signals.Signals(signal).name)
+
+    def _execute(self, script: str) -> None:
+        with self._told("reach into"):
+            code, output = self._container.exec_run(["sh", "-c", script], user="root")
+        if code != 0:
+            raise StartFailed(
+                f"`{script}` in its container: {output.decode(errors='replace').strip()}", where=f"broker {self.name}"
+            )
+
+    def _told(self, verb: str) -> contextlib.AbstractContextManager[None]:
+        return engine_errors(
+            f"cannot {verb} the container", where=f"broker {self.name}", hint="see the engine's own words"
+        )
+
+    def _remove(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            with self._told("remove"):
+                container.remove(force=True, v=True)
+            if self._child is not None:
+                self._child.wait(_GONE_WITHIN)
+
+    def _lose_data(self) -> None:
+        self._remove()
+        volume, self._volume = self._volume, None
+        if volume is not None:
+            with self._told("remove the volume of"):
+                volume.remove(force=True)
+
+    def _bury(self) -> None:
+        """Nothing outlives the main process of a container."""
+
+    def _let_go(self) -> None:
+        self.__dict__.pop("_shared", None)
+        super()._let_go()
+
+    def _has_users(self) -> bool:
+        return not any(option.lower() == "aclfile" for option in self.spec.options)
+
+    def _running(self, verb: str) -> Started:
+        if self._child is None or not self._child.alive:
+            raise self._not_running(verb)
+        return self._child
+
+    def _exited(self, child: Started) -> None:
+        if self.on_exit is not None:
+            self.on_exit(child, child in self._asked)

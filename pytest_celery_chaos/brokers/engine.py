@@ -1,0 +1,158 @@
+"""A container engine as a session uses it: one network, one label, and the images that it has.
+
+Through testcontainers, which finds the engine (DOCKER_HOST, the Docker context, ``~/.testcontainers.properties``). Its
+reaper (Ryuk) is not started: the keeper removes whatever carries the session's label, also after a ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
+from pytest_celery_chaos.errors import ChaosError, ServerNotFound, StartFailed
+
+if TYPE_CHECKING:
+    from testcontainers.core.docker_client import DockerClient
+
+    from pytest_celery_chaos.system.keeper import Keeper
+
+LABEL: Final = "org.pytest-celery-chaos.session"
+#: The official images, and the version that is taken where none is asked for and none is there.
+IMAGES: Final[dict[Server, tuple[str, str]]] = {"valkey": ("valkey/valkey", "8.1"), "redis": ("redis", "8.0")}
+#: Addresses below this one are left to containers that take any.
+_FIRST: Final = 100
+#: How often a network is tried to be made, where others take the subnet in between.
+_TRIES: Final = 5
+
+
+class Engine:
+    """The engine, for one session.
+
+    :param keeper: removes what is left.
+    :raises ServerNotFound: see :func:`connect`.
+    :raises UsageError: the keeper cannot speak to that engine.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.label = uuid.uuid4().hex
+        self.testcontainers = connect()
+        self.docker: Any = self.testcontainers.client
+        from docker.utils import parse_host
+
+        # testcontainers has put there what it found.
+        address = str(parse_host(os.environ.get("DOCKER_HOST")))
+        address = address.replace("http+unix://", "unix://").replace("http://", "tcp://")
+        keeper.engine(address, f"{LABEL}={self.label}")
+        self._lock = threading.Lock()
+        self._given = 0
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL: self.label}
+
+    @cached_property
+    def network(self) -> Any:
+        """The session's own network, in which a container keeps the address that it was given."""
+        # Only a subnet that was asked for by name lets addresses be chosen: ask for the one that the engine would take.
+        for attempt in range(_TRIES):
+            name = f"celery-chaos-{self.label[:12]}-{attempt}"
+            made = self.docker.networks.create(f"{name}-trial", labels=self.labels)
+            made.reload()
+            subnet = made.attrs["IPAM"]["Config"][0]["Subnet"]
+            made.remove()
+            with contextlib.suppress(self._api_error):
+                from docker.types import IPAMConfig, IPAMPool
+
+                ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+                network = self.docker.networks.create(name, labels=self.labels, ipam=ipam)
+                network.reload()
+                return network
+        raise StartFailed("no subnet for a network of containers", hint="remove networks: docker network prune")
+
+    @property
+    def _api_error(self) -> type[Exception]:
+        from docker.errors import APIError
+
+        return APIError  # type: ignore[no-any-return]
+
+    def address(self) -> IPv4Address:
+        """An address of the network that no other container of this session is given."""
+        with self._lock:
+            self._given += 1
+            return IPv4Network(self.network.attrs["IPAM"]["Config"][0]["Subnet"])[_FIRST + self._given]
+
+    def volume(self) -> Any:
+        """A new volume."""
+        return self.docker.volumes.create(f"celery-chaos-{self.label[:12]}-{uuid.uuid4().hex[:8]}", labels=self.labels)
+
+    def image(self, spec: BrokerSpec) -> str:
+        """The image for a spec: the one it names, or the official one of its server and version.
+
+        Without a version the newest that the engine has; without any, the one of :data:`IMAGES`.
+        """
+        if spec.image is not None:
+            return spec.image
+        repository, usual = IMAGES[spec.server]
+        if spec.version is not None:
+            return f"{repository}:{spec.version}"
+        tags = [
+            tag.removeprefix(f"{repository}:") for image in self.docker.images.list(repository) for tag in image.tags
+        ]
+        numbered = [tag for tag in tags if re.fullmatch(r"\d+(\.\d+)*", tag)]
+        newest = max(numbered, key=lambda tag: [int(part) for part in tag.split(".")], default=usual)
+        return f"{repository}:{newest}"
+
+    def need(self, image: str, where: str) -> None:
+        """Have the image here, pulled if it is not.
+
+        :raises ServerNotFound: it is not here and cannot be pulled.
+        """
+        from docker.errors import ImageNotFound
+
+        try:
+            self.docker.images.get(image)
+        except ImageNotFound:
+            hint = f"docker pull {image}, or name another one: `image:`"
+            with engine_errors(f"no image {image}", where=where, hint=hint, error=ServerNotFound):
+                self.docker.images.pull(image)
+
+
+def connect() -> DockerClient:
+    """testcontainers' client of the engine, which answers.
+
+    :raises ServerNotFound: testcontainers is not installed, or no engine answers.
+    """
+    try:
+        from testcontainers.core.docker_client import DockerClient
+    except ImportError:
+        raise ServerNotFound(
+            "containers need testcontainers", hint="pip install 'pytest-celery-chaos[containers]'"
+        ) from None
+    hint = "start Docker, or set DOCKER_HOST"
+    with engine_errors("no container engine answers", hint=hint, error=ServerNotFound):
+        client = DockerClient()
+        client.client.ping()
+    return client
+
+
+@contextlib.contextmanager
+def engine_errors(
+    what: str, *, hint: str, where: str | None = None, error: type[ChaosError] = StartFailed
+) -> Iterator[None]:
+    """Turn what the engine's client raises into an error of ours that says *what* could not be done."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (DockerException, RequestException, OSError) as raised:
+        said = getattr(raised, "explanation", None) or raised
+        raise error(f"{what}: {str(said).strip()[:300]}", where=where, hint=hint) from None
