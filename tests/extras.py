@@ -40,3 +40,17 @@ def need_server() -> None:
     """Any server at all."""
     with server_needed():
         find("valkey", None)
+
+
+def engine_needed(*images: str) -> None:
+    """A container engine that has these images: they are never pulled by a test."""
+    from pytest_celery_chaos.brokers.engine import connect
+
+    with server_needed():
+        docker = connect().client
+    try:
+        for image in images:
+            if not docker.images.list(image):
+                missing(f"no image {image}: tests/images/build")
+    finally:
+        docker.close()

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pytest_celery_chaos.brokers.engine import Engine, engine_errors
+from pytest_celery_chaos.brokers.engine import Engine, already_gone, engine_errors
 from pytest_celery_chaos.brokers.server import OnExit, RedisServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.errors import StartFailed
@@ -310,7 +310,7 @@ class ContainerServer(RedisServer):
     def _remove(self) -> None:
         container, self._container = self._container, None
         if container is not None:
-            with self._told("remove"):
+            with self._told("remove"), already_gone():
                 container.remove(force=True, v=True)
             if self._child is not None:
                 self._child.wait(_GONE_WITHIN)
@@ -319,7 +319,7 @@ class ContainerServer(RedisServer):
         self._remove()
         volume, self._volume = self._volume, None
         if volume is not None:
-            with self._told("remove the volume of"):
+            with self._told("remove the volume of"), already_gone():
                 volume.remove(force=True)
 
     def _bury(self) -> None:

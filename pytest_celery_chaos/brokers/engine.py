@@ -156,3 +156,12 @@ def engine_errors(
     except (DockerException, RequestException, OSError) as raised:
         said = getattr(raised, "explanation", None) or raised
         raise error(f"{what}: {str(said).strip()[:300]}", where=where, hint=hint) from None
+
+
+@contextlib.contextmanager
+def already_gone() -> Iterator[None]:
+    """Around the removal of what the keeper, which has ended, may have removed itself."""
+    from docker.errors import NotFound
+
+    with contextlib.suppress(NotFound):
+        yield
