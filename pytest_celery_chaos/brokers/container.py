@@ -185,9 +185,19 @@ class ContainerServer(RedisServer):
         if self.alive:
             self.kill()
         self._remove()
-        if data == "lose":
-            self._lose_data()
-        self.start(timeout)
+        super().recreate(data, timeout=timeout)
+
+    def disconnect(self) -> None:
+        """Take it off the session's network: its connections stay open, and nothing passes."""
+        self._running("disconnect")
+        with self._told("disconnect"):
+            self._engine.network.disconnect(self._container)
+
+    def connect(self) -> None:
+        """Put it back on the network, at its address."""
+        self._running("connect")
+        with self._told("connect"):
+            self._engine.network.connect(self._container, ipv4_address=self.address)
 
     def block(self, name: str) -> Callable[[], None]:
         """Put a folder where a file of its data is to be: nobody can rename a file to it, root neither."""

@@ -267,6 +267,15 @@ class RedisServer(ABC):
             self._lose_data()
         self.start(timeout)
 
+    def recreate(self, data: Literal["keep", "lose"] = "lose", *, timeout: float = 30.0) -> None:
+        """Kill it, if it runs, and put a new one in its place, as an orchestrator does.
+
+        :param data: ``lose`` gives it an empty disk, ``keep`` what the one before has left there.
+        """
+        if self.alive:
+            self.kill()
+        self.restart(data, timeout=timeout)
+
     @abstractmethod
     def _bury(self) -> None:
         """End what a server that died by itself may have left."""

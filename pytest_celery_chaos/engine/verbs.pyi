@@ -128,6 +128,34 @@ class Verbs:
     ) -> None:
         """Let a paused process go on (SIGCONT)."""
 
+    def recreate(
+        self,
+        *,
+        broker: str = "main",
+        data: Literal["keep", "lose"] = "lose",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Put a new server in the place of one, at its address, as an orchestrator replaces a container.
+
+        It is killed if it runs. In a container it comes back as another container, with another host name.
+        """
+
+    def disconnect(
+        self,
+        *,
+        broker: str = "main",
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Take a container off its network (docker network disconnect). Heals by putting it back, at its address.
+
+        Nobody is told: connections stay open on both sides, and what is sent is lost until the container is back
+        or a time-out ends them. Only at the published port are they closed, by the engine.
+        """
+
     def delete(
         self,
         *,

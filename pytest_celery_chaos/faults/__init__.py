@@ -13,6 +13,8 @@ FAULTS = Registry(
         "restart": "pytest_celery_chaos.faults.process:restart",
         "pause": "pytest_celery_chaos.faults.process:pause",
         "resume": "pytest_celery_chaos.faults.process:resume",
+        "recreate": "pytest_celery_chaos.faults.container:recreate",
+        "disconnect": "pytest_celery_chaos.faults.container:disconnect",
         "delete": "pytest_celery_chaos.faults.data:delete",
         "expire": "pytest_celery_chaos.faults.data:expire",
         "overwrite": "pytest_celery_chaos.faults.data:overwrite",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from extras import server_needed
+from extras import engine_needed, server_needed
 from live import live_session, runs
 
 from pytest_celery_chaos.brokers.find import find
@@ -36,7 +36,7 @@ class Stage:
 
     def outside(self, db: int = 0, **options: Any) -> redis.Redis:
         """A connection like any application's: not the harness's."""
-        address = {"host": "127.0.0.1", "port": self.broker.port, "password": self.broker.password}
+        address = {"host": self.broker.host, "port": self.broker.port, "password": self.broker.password}
         return redis.Redis(db=db, **{"socket_timeout": 10, "retry": None, **address, **options})  # type: ignore[arg-type]
 
     def app(self) -> Celery:
@@ -67,7 +67,10 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def spec_of(server: str, **broker: Any) -> BrokerSpec:
-    """The broker *server* (``valkey-9.1``); without it the test is skipped, and in CI it fails."""
+    """The broker *server* (``valkey-9.1``, or an image); without it the test is skipped, and in CI it fails."""
+    if ":" in server:
+        engine_needed(server)
+        return BrokerSpec(server="valkey" if server.startswith("valkey") else "redis", image=server, **broker)
     kind, _, version = server.partition("-")
     with server_needed():
         find(kind, version)  # type: ignore[arg-type]
