@@ -21,9 +21,9 @@ import click
 from pytest_celery_chaos.errors import ChaosError, ScenarioError, StoredRunError
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.spec import Provider
     from pytest_celery_chaos.engine.plan import Plan
     from pytest_celery_chaos.history.verdict import Verdict
+    from pytest_celery_chaos.values import Provider
 
 BAD_INPUT = 2
 
@@ -63,7 +63,7 @@ def commands() -> None:
 @click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
 @click.option("--proxy", type=click.Choice(["resp", "toxiproxy"]), help="What links go through, where it can do that.")
-@click.option("--provider", type=click.Choice(["local", "container"]), help="Brokers as processes, or in containers.")
+@click.option("--provider", type=click.Choice(["local", "container"]), help="As processes, or in containers.")
 @click.option("--keep", is_flag=True, help="Leave the system up afterwards, and print its addresses.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def run(
@@ -224,7 +224,7 @@ def _servers_exist(plans: Sequence[Plan], provider: str | None) -> None:
     for server, version, path in dict.fromkeys((spec.server, spec.version, spec.path) for spec in local):
         find(server, version, path)
     if len(local) < len(specs):
-        from pytest_celery_chaos.brokers.engine import connect
+        from pytest_celery_chaos.system.engine import connect
 
         connect()
 

@@ -42,7 +42,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 #: Those of :data:`values.ProxyKind`, without importing it.
 PROXIES = ("resp", "toxiproxy")
-#: Those of :data:`brokers.spec.Provider`.
+#: Those of :data:`values.Provider`.
 PROVIDERS = ("local", "container")
 SESSION = pytest.StashKey["Session"]()
 RESULTS = pytest.StashKey["Results"]()
@@ -55,7 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-server", metavar="NAME", help="run on this server: valkey-9.1, redis-6.2, redis …")
     group.addoption("--chaos-pool", metavar="POOL", help="run workers that state no pool on this one")
     group.addoption("--chaos-proxy", choices=PROXIES, help="what links go through, where that can do what is asked")
-    group.addoption("--chaos-provider", choices=PROVIDERS, help="run brokers as processes, or in containers")
+    group.addoption(
+        "--chaos-provider", choices=PROVIDERS, help="run brokers and workers as processes, or in containers"
+    )
     group.addoption("--chaos-keep", action="store_true", help="leave the system up afterwards, print its addresses")
     group.addoption("--chaos-times", type=int, default=1, metavar="N", help="run each scenario so many times")
     # How `celery-chaos run` starts us, and where it wants the result as JSON.
@@ -64,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("chaos_app", "the Celery application under test, as `celery -A` takes it: proj.celery:app")
     parser.addini("chaos_server", "the server that scenarios and fixtures use unless they name one: valkey-9.1")
     parser.addini("chaos_proxy", "what links go through, where that can do what is asked: resp, toxiproxy")
-    parser.addini("chaos_provider", "where brokers run unless they say it: local, container")
+    parser.addini("chaos_provider", "where brokers and workers run unless they say it: local, container")
     parser.addini("chaos_runs", "folder that runs are stored in", default=".celery-chaos/runs")
     parser.addini("chaos_retention", "which finished runs are kept: all, failed, last:N", default="last:200")
 

@@ -73,6 +73,8 @@ BrokerRef: TypeAlias = Annotated[str, Ref("broker")]
 LinkRef: TypeAlias = Annotated[str, Ref("link")]
 #: What links go through: our own proxy, which speaks RESP, or Toxiproxy.
 ProxyKind: TypeAlias = Literal["resp", "toxiproxy"]
+#: Where servers and workers run: as processes of this machine, or in containers.
+Provider: TypeAlias = Literal["local", "container"]
 #: What a command on a link is to Celery: a key of :data:`pytest_celery_chaos.history.wire.ROLES`.
 WireRoleRef: TypeAlias = Annotated[str, Ref("wire_role")]
 #: The ``name`` of a step.

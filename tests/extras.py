@@ -44,7 +44,7 @@ def need_server() -> None:
 
 def engine_needed(*images: str) -> None:
     """A container engine that has these images: they are never pulled by a test."""
-    from pytest_celery_chaos.brokers.engine import connect
+    from pytest_celery_chaos.system.engine import connect
 
     with server_needed():
         docker = connect().client

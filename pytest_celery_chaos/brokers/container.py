@@ -12,78 +12,38 @@ import re
 import shlex
 import signal as signals
 import socket as sockets
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pytest_celery_chaos.brokers.engine import Engine, already_gone, engine_errors
 from pytest_celery_chaos.brokers.server import OnExit, RedisServer
-from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.errors import StartFailed
-from pytest_celery_chaos.system import wait
-from pytest_celery_chaos.system.child import Exit
+from pytest_celery_chaos.system.contained import Started, start
+from pytest_celery_chaos.system.engine import Engine, already_gone, engine_errors
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.system.keeper import Keeper
+    from pytest_celery_chaos.system.keeper import Child, Keeper
 
+#: The official images, and the version that is taken where none is asked for and none is there.
+IMAGES: Final[dict[Server, tuple[str, str]]] = {"valkey": ("valkey/valkey", "8.1"), "redis": ("redis", "8.0")}
 #: Where the official images keep their data.
 DATA: Final = Path("/data")
 _GONE_WITHIN: Final = 15.0
-_SIGNALLED: Final = 128
 _ENDING: Final = (signals.SIGKILL, signals.SIGTERM, signals.SIGINT)
 
 
-class Started:
-    """One start of a container: its output goes to the log, and its end is known when the engine tells it.
+def image_of(spec: BrokerSpec, engine: Engine) -> str:
+    """The image for a spec: the one it names, or the official one of its server and version.
 
-    :ivar pid: of the main process, as this machine sees it; 0 where the engine is elsewhere.
+    Without a version the newest that the engine has; without any, the one of :data:`IMAGES`.
     """
-
-    def __init__(
-        self, name: str, container: Any, output: Iterable[bytes], log: Path, on_exit: Callable[[Started], None]
-    ) -> None:
-        self.name, self.pid = name, int(container.attrs["State"]["Pid"])
-        self._container, self._output, self._log, self._on_exit = container, output, log, on_exit
-        self._exit: Exit | None = None
-        self._over = threading.Event()
-        threading.Thread(target=self._follow, name=f"celery-chaos {name}", daemon=True).start()
-
-    @property
-    def exit(self) -> Exit | None:
-        return self._exit
-
-    @property
-    def alive(self) -> bool:
-        return self._exit is None
-
-    def wait(self, timeout: float) -> Exit:
-        wait.for_event(self._over, what=f"{self.name} to exit", timeout=timeout)
-        assert self._exit is not None
-        return self._exit
-
-    def _follow(self) -> None:
-        code = _SIGNALLED + signals.SIGKILL  # of one that was removed before it could be asked
-        try:
-            with self._log.open("ab", buffering=0) as log:
-                for chunk in self._output:
-                    log.write(chunk)
-            code = int(self._container.wait()["StatusCode"])
-        except Exception as error:  # an engine that is gone: whatever its client raises, the container's end is unknown
-            self._note(f"celery-chaos: its end is not known: {error}")
-        # As a shell has it: the main process of a container that died of a signal has 128 and its number.
-        died = code > _SIGNALLED
-        self._exit = Exit(None if died else code, code - _SIGNALLED if died else None, time.monotonic_ns())
-        try:
-            self._on_exit(self)
-        finally:
-            self._over.set()
-
-    def _note(self, text: str) -> None:
-        with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
-            log.write(f"{text}\n")
+    if spec.image is not None:
+        return spec.image
+    repository, usual = IMAGES[spec.server]
+    return f"{repository}:{spec.version or engine.newest(repository) or usual}"
 
 
 class ContainerServer(RedisServer):
@@ -102,14 +62,14 @@ class ContainerServer(RedisServer):
         self, spec: BrokerSpec, keeper: Keeper, engine: Engine, log: Path, *, on_exit: OnExit | None = None
     ) -> None:
         self.server, self._engine = spec.server, engine
-        self.image: str = engine.image(spec)
+        self.image: str = image_of(spec, engine)
         tag = re.search(r":v?(\d+(\.\d+)*)", self.image)
         self.version = tag[1] if tag else "unknown"  # until it has been asked
         super().__init__(spec, keeper, log, on_exit=on_exit)
         self._container: Any = None
         self._volume: Any = None
         self._child: Started | None = None
-        self._asked: set[Started] = set()
+        self._asked: set[Child] = set()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -227,11 +187,7 @@ class ContainerServer(RedisServer):
             if self._container is None:
                 self._container = self._create()
             self._configure(arguments)
-            # Before its start, so that nothing of this start is missed and nothing of another comes twice.
-            output = self._container.attach(stdout=True, stderr=True, stream=True, logs=False)
-            self._container.start()
-            self._container.reload()
-        self._child = Started(f"broker {self.name}", self._container, output, self.log, self._exited)
+            self._child = start(self._container, f"broker:{self.name}", (), log=self.log, on_exit=self._exited)
         self.host = self._reached_at()
         return self._child
 
@@ -347,6 +303,6 @@ class ContainerServer(RedisServer):
             raise self._not_running(verb)
         return self._child
 
-    def _exited(self, child: Started) -> None:
+    def _exited(self, child: Child) -> None:
         if self.on_exit is not None:
             self.on_exit(child, child in self._asked)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from pytest_celery_chaos.brokers import config
@@ -20,8 +20,7 @@ from pytest_celery_chaos.system import ports, wait
 if TYPE_CHECKING:
     from redis import Redis
 
-    from pytest_celery_chaos.system.child import Exit
-    from pytest_celery_chaos.system.keeper import Keeper
+    from pytest_celery_chaos.system.keeper import Child, Keeper
 
 _LOG_LINES = 15
 #: Seconds that a server which loads data may take to answer: it looks for clients now and then.
@@ -31,19 +30,7 @@ _LOADING = 10.0
 OWN_USER = "celery-chaos"
 
 
-class Life(Protocol):
-    """One start of a server, until it has ended: a process, or the main process of a container."""
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def exit(self) -> Exit | None: ...
-    @property
-    def alive(self) -> bool: ...
-    def wait(self, timeout: float) -> Exit: ...
-
-
-OnExit = Callable[[Life, bool], None]
+OnExit = Callable[["Child", bool], None]
 
 
 class RedisServer(ABC):
@@ -87,11 +74,11 @@ class RedisServer(ABC):
 
     @property
     @abstractmethod
-    def child(self) -> Life | None:
+    def child(self) -> Child | None:
         """Its last start; None before the first."""
 
     @abstractmethod
-    def _launch(self, arguments: Sequence[str]) -> Life:
+    def _launch(self, arguments: Sequence[str]) -> Child:
         """Start it once, without waiting for an answer."""
 
     @abstractmethod

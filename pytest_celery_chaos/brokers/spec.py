@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pytest_celery_chaos.values import Provider
+
 Server = Literal["valkey", "redis"]
-Provider = Literal["local", "container"]
 Persistence = Literal["none", "rdb", "aof-everysec", "aof-always", "aof-no"]
 
 

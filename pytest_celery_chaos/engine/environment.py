@@ -17,7 +17,7 @@ from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
 from pytest_celery_chaos.errors import UsageError
-from pytest_celery_chaos.system.child import Child
+from pytest_celery_chaos.system.contained import Started
 from pytest_celery_chaos.values import ProxyKind
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from pytest_celery_chaos.brokers.keyspace import Keyspace
-    from pytest_celery_chaos.brokers.server import Life, OnExit, RedisServer
-    from pytest_celery_chaos.engine.session import Provide
+    from pytest_celery_chaos.brokers.server import OnExit, RedisServer
+    from pytest_celery_chaos.engine.session import Contain, Provide
     from pytest_celery_chaos.history.event import Event
-    from pytest_celery_chaos.system.keeper import Keeper
+    from pytest_celery_chaos.system.keeper import Child, Keeper
+    from pytest_celery_chaos.workers.recorded import Spawner
+    from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: Seconds that a process takes at most to end after SIGKILL.
 _GONE_WITHIN = 10.0
@@ -42,6 +44,7 @@ class Environment:
     :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
     :param prefix_of: the beginning of the ids that a step, or an entry of a beat's schedule, makes.
     :param proxy: what links go through where the plan does not say it.
+    :param contain: makes the container of a worker that runs in one (:meth:`Session.contain`).
     :param provide: makes a server of its spec, its folder and the path of its log (:meth:`Session.provide`).
     """
 
@@ -56,9 +59,10 @@ class Environment:
         prefix_of: Callable[[str], str],
         proxy: ProxyKind,
         provide: Provide,
+        contain: Contain,
     ) -> None:
         self._plan, self._keeper, self._live, self._prefix_of = plan, keeper, live, prefix_of
-        self._folder, self.control = folder, temp
+        self._folder, self.control, self._contain = folder, temp, contain
         specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
         self.brokers = {
             name: provide(
@@ -118,7 +122,7 @@ class Environment:
         self.workers = {
             name: Worker(
                 spec,
-                **self._of_app(f"worker:{name}", spec.app, spec.config),
+                **self._of_app(f"worker:{name}", spec.app, spec.config) | {"keeper": self._spawner(spec)},
                 state=self.broker(spec.statedb_server).tcp_url(STATEDB_DB),
             )
             for name, spec in self._plan.workers.items()
@@ -127,6 +131,10 @@ class Environment:
             own = apps.merged(settings_of(beat), beat.config)
             prefixes = {entry: self._prefix_of(entry) for entry in beat.schedule}
             self.beats[name] = Beat(beat, prefixes=prefixes, **self._of_app(f"beat:{name}", beat.app, own))
+
+    def _spawner(self, spec: WorkerSpec) -> Spawner:
+        """What starts a worker: the keeper, or a container of its own."""
+        return self._contain(spec, [self._folder.absolute(), self.control]) or self._keeper
 
     def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What a process of an application is made with.
@@ -261,8 +269,11 @@ class Environment:
             process.asked_to_end = True
         for client in self.clients.values():
             client.close()
+        for worker in self.workers.values():
+            if worker.container is not None:
+                worker.container.close()
         spared = [*(server.child for server in self.brokers.values()), *self.links.children]
-        self._keeper.end_all(spare=[child for child in spared if isinstance(child, Child)])
+        self._keeper.end_all(spare=[child for child in spared if child is not None and not isinstance(child, Started)])
 
     def end(self) -> None:
         """End every process of the run. Servers last, and by their own hand: each knows that its end was asked for."""
@@ -283,7 +294,7 @@ class Environment:
     def _broker_ended(self, source: str) -> OnExit:
         return lambda child, asked: self._offline(source, child, asked=asked)
 
-    def _offline(self, source: str, child: Life, *, asked: bool) -> None:
+    def _offline(self, source: str, child: Child, *, asked: bool) -> None:
         ended = child.exit
         assert ended is not None
         self._live.emit(

@@ -65,6 +65,7 @@ class Run:
             prefix_of=self.prefix_of,
             proxy=session.proxy,
             provide=session.provide,
+            contain=session.contain,
         )
         for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
             self.declare(entry, task, 0)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.engine import Engine
     from pytest_celery_chaos.brokers.server import OnExit, RedisServer
-    from pytest_celery_chaos.brokers.spec import BrokerSpec, Provider
+    from pytest_celery_chaos.brokers.spec import BrokerSpec
+    from pytest_celery_chaos.system.engine import Engine
     from pytest_celery_chaos.system.keeper import Keeper
-    from pytest_celery_chaos.values import ProxyKind
+    from pytest_celery_chaos.values import Provider, ProxyKind
+    from pytest_celery_chaos.workers.container import Container
+    from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: Processes (comma-separated pids) whose death ends this one and all that it started, set for worker processes
 #: of xdist by the plugin: a controller killed by SIGKILL tells its workers nothing.
@@ -26,6 +28,9 @@ class Provide(Protocol):
     """Makes a server of its spec, its folder and the path of its log: :meth:`Session.provide`."""
 
     def __call__(self, spec: BrokerSpec, folder: Path, log: Path, *, on_exit: OnExit | None = None) -> RedisServer: ...
+
+
+Contain = Callable[["WorkerSpec", Sequence[Path]], "Container | None"]
 
 
 class Session:
@@ -61,7 +66,7 @@ class Session:
 
         :raises ServerNotFound: there is none, or no testcontainers.
         """
-        from pytest_celery_chaos.brokers.engine import Engine
+        from pytest_celery_chaos.system.engine import Engine
 
         return Engine(self.keeper)
 
@@ -78,6 +83,17 @@ class Session:
         from pytest_celery_chaos.brokers.local import LocalServer
 
         return LocalServer(spec, self.keeper, folder, log, on_exit=on_exit)
+
+    def contain(self, spec: WorkerSpec, folders: Sequence[Path]) -> Container | None:
+        """The container of a worker that runs in one, not started; None for one that does not.
+
+        :param folders: of the run, which the recorder writes into.
+        """
+        if spec.runs_in(self.provider) != "container":
+            return None
+        from pytest_celery_chaos.workers.container import Container
+
+        return Container(spec, self.engine, folders)
 
     def close(self) -> None:
         """End everything, unless it is to be kept and nobody has interrupted. Safe to call twice."""

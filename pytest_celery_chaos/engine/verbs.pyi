@@ -131,15 +131,19 @@ class Verbs:
     def recreate(
         self,
         *,
-        broker: str = "main",
+        worker: str | None = None,
+        broker: str | None = None,
         data: Literal["keep", "lose"] = "lose",
+        how: Literal["warm", "soft", "cold", "kill"] = "kill",
+        grace: Duration = 30.0,
         name: str | None = None,
         when: When | None = None,
         for_: Duration | None = None,
     ) -> None:
-        """Put a new server in the place of one, at its address, as an orchestrator replaces a container.
+        """Put a new container in the place of one, as an orchestrator does. A process of this machine starts anew.
 
-        It is killed if it runs. In a container it comes back as another container, with another host name.
+        A server comes back at its address. A container has another host name than the one before, unless it is
+        given.
         """
 
     def disconnect(

@@ -12,8 +12,9 @@ from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, Duration, 
 from pytest_celery_chaos.workers.recorded import STOP_SIGNALS, Recorded
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.server import Life, RedisServer
+    from pytest_celery_chaos.brokers.server import RedisServer
     from pytest_celery_chaos.engine.run import Heal, Run
+    from pytest_celery_chaos.system.child import Child
 
 #: Signals that end a process of Celery or a server, sooner or later.
 _ENDING: Final = frozenset({"KILL", "TERM", "QUIT", "INT", "ABRT", "SEGV"})
@@ -257,19 +258,19 @@ def _signal(name: str) -> tuple[int, str]:
         raise UsageError(f"no signal is called {name!r}", hint="KILL, TERM, QUIT, INT, HUP, USR1, STOP …") from None
 
 
-def _revive(run: Run, victim: Recorded, *, after: Life | None = None) -> None:
+def _revive(run: Run, victim: Recorded, *, after: Child | None = None) -> None:
     _ended(victim, after)
     if not victim.alive and not (run.settling and isinstance(victim, Beat)):
         run.environment.start_process(victim)
 
 
-def _revive_broker(run: Run, name: str, *, after: Life | None = None) -> None:
+def _revive_broker(run: Run, name: str, *, after: Child | None = None) -> None:
     _ended(run.broker(name), after)
     if not run.broker(name).alive:
         run.environment.start_broker(name)
 
 
-def _ended(victim: Recorded | RedisServer, child: Life | None) -> None:
+def _ended(victim: Recorded | RedisServer, child: Child | None) -> None:
     """Give a signalled process the time to end, so that the heal finds it gone; one that goes on needs no heal."""
     if child is not None and victim.child is child:
         with contextlib.suppress(WaitExpired):

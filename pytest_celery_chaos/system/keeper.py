@@ -104,6 +104,11 @@ class Keeper:
         """The process id of the keeper."""
         return self._process.pid
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the environment of a process of this machine begins with: ours."""
+        return os.environ
+
     def spawn(
         self,
         name: str,
@@ -183,7 +188,7 @@ class Keeper:
         :param label: ``name=value``, of letters, digits, dots and dashes.
         :raises UsageError: the keeper cannot speak to it.
         """
-        if not address.startswith(("unix://", "tcp://")):  # those that system/containers.py speaks to
+        if not address.startswith(("unix://", "tcp://")):  # those that system/labelled.py speaks to
             raise UsageError(
                 f"the container engine at {address} cannot be cleaned up after a crash",
                 hint="use one at a unix:// or tcp:// address: DOCKER_HOST",

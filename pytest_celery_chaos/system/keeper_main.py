@@ -340,7 +340,7 @@ class KeeperProcess:
         for folder in self.runs:
             mark_interrupted(folder, reason)
         if self.engines:
-            from .containers import remove
+            from .labelled import remove
 
             for address, label in self.engines:
                 # What the owner had asked for when it died may appear only now.

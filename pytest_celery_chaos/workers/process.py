@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pytest_celery_chaos.workers import statedb
+from pytest_celery_chaos.workers.container import Container
 from pytest_celery_chaos.workers.recorded import Recorded, celery
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
@@ -25,15 +26,24 @@ class Worker(Recorded):
         self.spec, self._state = spec, state
 
     @property
+    def container(self) -> Container | None:
+        """What it runs in; None: it is a process of this machine."""
+        return self._keeper if isinstance(self._keeper, Container) else None
+
+    @property
     def hostname(self) -> str:
         """The node name by which remote control means it."""
-        return self.spec.hostname or f"{self.spec.name}@chaos"
+        named = self.spec.hostname or f"{self.spec.name}@chaos"
+        return named.replace("%h", self.container.hostname) if self.container is not None else named
 
     def command_line(self) -> list[str]:
         """The worker's command line, as a user would type it."""
         spec = self.spec
-        line = [*celery(spec.celery, self._app, statedb.packages(spec)), "worker", "--loglevel", "INFO"]
-        line += ["--hostname", self.hostname]
+        if self.container is None:
+            line = celery(spec.celery, self._app, statedb.packages(spec))
+        else:  # what the image has
+            line = ["celery", "-A", self._app]
+        line += ["worker", "--loglevel", "INFO", "--hostname", spec.hostname or self.hostname]
         line += ["--pool", spec.pool, "--concurrency", str(spec.concurrency)]
         if spec.queues:
             line += ["--queues", ",".join(spec.queues)]

@@ -8,12 +8,12 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pytest_celery_chaos.errors import StartFailed, UsageError
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.system.keeper import Child, Keeper
+    from pytest_celery_chaos.system.keeper import Child
 
 #: The folder that goes first on a recorded process's PYTHONPATH: `sitecustomize`, the recorder, the built-in tasks.
 INSIDE: Final = Path(__file__).parent / "inside"
@@ -29,9 +29,15 @@ STOP_SIGNALS: Final[Mapping[str, int]] = {
 
 
 def recorded_environment(
-    source: str, *, ledgers: Path, control: Path, settings: Mapping[str, Any], extra: Mapping[str, str]
+    source: str,
+    *,
+    ledgers: Path,
+    control: Path,
+    settings: Mapping[str, Any],
+    extra: Mapping[str, str],
+    base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """The environment of a process with the recorder inside (DESIGN 2): ours, *extra* over it, then the recorder's.
+    """The environment of a process with the recorder inside (DESIGN 2): *base*, *extra* over it, then the recorder's.
 
     The caller's PYTHONPATH is kept behind ours, and the current folder behind both, so that ``-A proj`` is found
     as it is on the user's own command line.
@@ -39,7 +45,7 @@ def recorded_environment(
     # A pool process that is killed leaves billiard's folder (pymp-…): here it goes with the run's own.
     temp = control / "tmp"
     temp.mkdir(exist_ok=True)
-    environment = {**os.environ, "TMPDIR": str(temp), **extra}
+    environment = {**base, "TMPDIR": str(temp), **extra}
     path = [str(INSIDE), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), str(Path.cwd())]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     # A second fence, should the recorder never get in (`python -E`): nobody's own broker is ever reached.
@@ -53,12 +59,33 @@ def recorded_environment(
     return environment
 
 
+class Spawner(Protocol):
+    """Starts processes: the keeper, or a container."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the environment of a process begins with."""
+
+    def spawn(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> Child:
+        """See :meth:`Keeper.spawn`."""
+
+
 class Recorded:
     """A process of the environment, started as often as a scenario asks for.
 
     :param role: ``worker``, ``client`` or ``beat``.
     :param name: by which steps name it.
     :param app: as ``celery -A`` takes it, or ``builtin``.
+    :param keeper: starts it: the keeper, or what starts it in a container.
     :param settings: Celery settings laid over the application's: addresses, the scenario's, the process's own.
     :param env: environment variables.
     :param on_exit: called when the main process has ended, on the keeper's thread.
@@ -69,7 +96,7 @@ class Recorded:
         role: str,
         name: str,
         *,
-        keeper: Keeper,
+        keeper: Spawner,
         app: str,
         settings: Mapping[str, Any],
         env: Mapping[str, str],
@@ -119,6 +146,7 @@ class Recorded:
                 control=self._control,
                 settings=self.settings,
                 extra=self.env,
+                base=self._keeper.environment,
             ),
             cwd=Path.cwd(),
             log=self.log,

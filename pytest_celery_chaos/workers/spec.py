@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_celery_chaos.values import AppRef, BrokerRef
+from pytest_celery_chaos.values import AppRef, BrokerRef, Provider
 
 Pool = Literal["prefork", "solo", "threads"]
 #: `default` is Celery as users run it: mingle, gossip and heartbeat on. `fast` starts a second sooner, without
@@ -35,6 +35,12 @@ class WorkerSpec:
     :param env: environment variables.
     :param config: Celery settings laid over the application's in this worker alone.
     :param celery: run it under this Celery version (``5.5``), in an environment made for it; None: the installed one.
+    :param provider: whether it is a process of this machine or runs in a container. Default: the setting
+        `chaos_provider`.
+    :param image: the container's image, with the application in it; default: one with Celery alone, and the
+        application from the current folder.
+    :param container_hostname: the container's host name, the same for each; default: a new one for each container, as
+        an orchestrator gives. ``hostname: "a@%h"`` makes it the node's.
     """
 
     name: str
@@ -51,3 +57,10 @@ class WorkerSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     celery: str | None = None
+    provider: Provider | None = None
+    image: str | None = None
+    container_hostname: str | None = None
+
+    def runs_in(self, preferred: Provider) -> Provider:
+        """Where it runs, in a session that prefers so: what the spec says, or cannot be otherwise, comes first."""
+        return self.provider or ("container" if self.image or self.container_hostname else preferred)

@@ -13,9 +13,9 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from pytest_celery_chaos.brokers.server import Life
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import StartFailed, UsageError
+from pytest_celery_chaos.system.child import Child
 
 from .conftest import Make, Provided
 
@@ -159,9 +159,9 @@ def test_a_kill_closes_connections_and_the_port(launch: Make) -> None:
 
 
 def test_the_callback_knows_whether_an_end_was_asked_for(make: Make) -> None:
-    ends: list[tuple[Life, bool]] = []
+    ends: list[tuple[Child, bool]] = []
     server = make(on_exit=lambda child, asked: ends.append((child, asked)))
-    expected: list[tuple[Life | None, bool]] = []
+    expected: list[tuple[Child | None, bool]] = []
 
     def dies() -> None:
         assert server.child is not None

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from extras import engine_needed
 
-from pytest_celery_chaos.brokers.engine import LABEL, connect
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.system import wait
+from pytest_celery_chaos.system.engine import LABEL, connect
 
 IMAGE = "valkey/valkey:8.1"
 #: Says its label before anything is made, then makes, breaks and unmakes servers until it is killed.

@@ -40,7 +40,7 @@ def test_recreate_loses_the_data_or_keeps_the_volume(where: str, request: pytest
     for data, left in (("keep", b"value"), ("lose", None)):
         stage.outside(5).set("key", "value")
         one = stage.broker.child
-        stage.chaos.recreate(data=data)
+        stage.chaos.recreate(broker="main", data=data)
         assert stage.broker.child is not one
         assert one.exit.signal == 9
         assert stage.outside(5).get("key") == left
@@ -49,7 +49,7 @@ def test_recreate_loses_the_data_or_keeps_the_volume(where: str, request: pytest
 
 def test_a_recreated_container_is_another_one(contained: Stage) -> None:
     before = container(contained)["Id"]
-    contained.chaos.recreate()
+    contained.chaos.recreate(broker="main")
     assert container(contained)["Id"] != before
     contained.chaos.restart(broker="main")
     assert container(contained)["Id"] != before

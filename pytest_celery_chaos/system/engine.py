@@ -16,7 +16,6 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.errors import ChaosError, ServerNotFound, StartFailed
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.system.keeper import Keeper
 
 LABEL: Final = "org.pytest-celery-chaos.session"
-#: The official images, and the version that is taken where none is asked for and none is there.
-IMAGES: Final[dict[Server, tuple[str, str]]] = {"valkey": ("valkey/valkey", "8.1"), "redis": ("redis", "8.0")}
 #: Addresses below this one are left to containers that take any.
 _FIRST: Final = 100
 #: How often a network is tried to be made, where others take the subnet in between.
@@ -93,22 +90,12 @@ class Engine:
         """A new volume."""
         return self.docker.volumes.create(f"celery-chaos-{self.label[:12]}-{uuid.uuid4().hex[:8]}", labels=self.labels)
 
-    def image(self, spec: BrokerSpec) -> str:
-        """The image for a spec: the one it names, or the official one of its server and version.
-
-        Without a version the newest that the engine has; without any, the one of :data:`IMAGES`.
-        """
-        if spec.image is not None:
-            return spec.image
-        repository, usual = IMAGES[spec.server]
-        if spec.version is not None:
-            return f"{repository}:{spec.version}"
-        tags = [
-            tag.removeprefix(f"{repository}:") for image in self.docker.images.list(repository) for tag in image.tags
-        ]
+    def newest(self, repository: str) -> str | None:
+        """The highest version among the tags that the engine has of an image; None where it has none."""
+        names = [name for image in self.docker.api.images(repository) for name in image["RepoTags"] or ()]
+        tags = [name.removeprefix(f"{repository}:") for name in names]
         numbered = [tag for tag in tags if re.fullmatch(r"\d+(\.\d+)*", tag)]
-        newest = max(numbered, key=lambda tag: [int(part) for part in tag.split(".")], default=usual)
-        return f"{repository}:{newest}"
+        return max(numbered, key=lambda tag: [int(part) for part in tag.split(".")], default=None)
 
     def need(self, image: str, where: str) -> None:
         """Have the image here, pulled if it is not.
