@@ -19,6 +19,7 @@ from pytest_celery_chaos.history.log import History
 from pytest_celery_chaos.history.store import write_history
 from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.system.child import Child
+from pytest_celery_chaos.values import Provider
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
@@ -27,6 +28,9 @@ INSIDE = Path(__file__).parent / "inside"
 PATIENCE = 60.0
 #: A server for each pool: what is left must not depend on it.
 SERVERS = {"prefork": ("valkey", "9.1"), "solo": ("redis", "6.2"), "threads": ("valkey", "8.1")}
+#: And the images, where all runs in containers.
+CONTAINERS = {"prefork": ("valkey/valkey:8.1", "valkey"), "solo": ("redis:7.0", "redis")}
+WORKER = "celery-chaos/worker:5.7"
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,17 @@ class Bench:
     """A broker, a client and worker *a*, which is started as often as it has been killed.
 
     :param config: settings over late acknowledgement.
+    :param provider: where broker and worker run.
     """
 
     def __init__(
-        self, pool: str, store: Path, *, concurrency: int = 1, config: Mapping[str, Any] | None = None
+        self,
+        pool: str,
+        store: Path,
+        *,
+        concurrency: int = 1,
+        config: Mapping[str, Any] | None = None,
+        provider: Provider = "local",
     ) -> None:
         server, version = SERVERS[pool]
         worker = WorkerSpec(
@@ -63,11 +74,15 @@ class Bench:
             start=False,
             options=["--include", "refusing"],
             env={"PYTHONPATH": os.pathsep.join([str(INSIDE), os.environ.get("PYTHONPATH", "")])},
+            provider=provider,
         )
+        broker = BrokerSpec(server=server, version=version)  # type: ignore[arg-type]
+        if provider == "container":
+            broker = BrokerSpec(image=CONTAINERS[pool][0], server=CONTAINERS[pool][1])  # type: ignore[arg-type]
         plan = Plan(
             f"exactness {pool}",
             config={"task_acks_late": True, **(config or {})},
-            broker=BrokerSpec(server=server, version=version),  # type: ignore[arg-type]
+            broker=broker,
             workers={"a": worker},
         )
         self.pool = pool
