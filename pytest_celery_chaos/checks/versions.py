@@ -16,8 +16,8 @@ _CLAUSE = re.compile(r"\s*(?P<name>[A-Za-z][\w-]*)?\s*(?P<specifier>(?:[<>=!~].*
 def matches(history: History, axes: Mapping[str, str], name: str, wanted: str) -> bool:
     """Whether some process of this run fits ``name: wanted``.
 
-    :param name: ``celery``, ``kombu``, ``redis`` (the client), ``python``, ``pool``, ``server``, an axis, or
-        ``dbm``, which keeps beat's file.
+    :param name: ``celery``, ``kombu``, ``redis`` (the client), ``python``, ``pool``, ``server``, ``provider``
+        (of brokers: ``container``), an axis, or ``dbm``, which keeps beat's file.
     :param wanted: a version specifier (``<5.7``, ``>=5.3,<5.5``), a name (``prefork``), or both (``redis<7``).
     """
     facts = list(_facts(history, name))
@@ -31,6 +31,10 @@ def _facts(history: History, name: str) -> Iterator[tuple[str, str]]:
     if name == "server":
         for event in history.of("online"):
             yield str(event.attrs.get("server", "")), str(event.attrs.get("version", ""))
+        return
+    if name == "provider":  # of brokers
+        for event in history.of("online"):
+            yield "container" if "image" in event.attrs else "local", ""
         return
     if name == "dbm":
         for event in history.of("ticking"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 
 from pytest_celery_chaos.history.event import Event, Phase
 from pytest_celery_chaos.history.log import Ledger, Tail
+
+#: Of more events than these Python keeps what they were made of for others like them, until it is told to collect;
+#: and the history is about to be read in once more.
+_MANY = 50_000
 
 
 class Live:
@@ -76,8 +81,11 @@ class Live:
         with self._lock:
             self._ledger.close()
             self._tail.close()
+            many = len(self._events) > _MANY
             self._events.clear()
             self._by_kind.clear()
+        if many:
+            gc.collect()
 
     def last_words(self, count: int = 3) -> str:
         """The newest events, for messages about what did not happen."""

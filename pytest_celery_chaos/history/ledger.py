@@ -140,7 +140,8 @@ class Tail:
         return events
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files, and of every text that was remembered: of a long run they are many megabytes."""
+        self._parser = Parser()
         for fd, _ in self._files.values():
             os.close(fd)
         self._files.clear()

@@ -21,7 +21,8 @@ from pytest_celery_chaos.history.ledger import Tail as Tail
 VERSION = 1
 
 #: Events are ordered by time; what bears the same nanosecond, by process and number.
-ORDER = attrgetter("t", "pid", "n")
+_ORDER = ("t", "pid", "n")
+ORDER = attrgetter(*_ORDER)
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,16 @@ class Header:
 
 
 def _in_order(events: list[Event]) -> list[Event]:
-    """The events sorted; a stored history is so already, which is cheaper to see than to make."""
+    """The events sorted; a stored history is so already, which is cheaper to see than to make.
+
+    By one number after the other, the last that counts first: tuples of them would take more memory than the events.
+    """
     latest = -1
     for event in events:
         if event.t <= latest:
-            return sorted(events, key=ORDER)
+            for name in reversed(_ORDER):
+                events.sort(key=attrgetter(name))
+            break
         latest = event.t
     return events
 
