@@ -223,7 +223,7 @@ def _servers_exist(plans: Sequence[Plan], provider: str | None) -> None:
     local = [spec for spec in specs if spec.runs_in(preferred) == "local"]
     for server, version, path in dict.fromkeys((spec.server, spec.version, spec.path) for spec in local):
         find(server, version, path)
-    if len(local) < len(specs):
+    if any(spec.runs_in(preferred) == "container" for spec in specs):
         from pytest_celery_chaos.system.engine import connect
 
         connect()

@@ -39,6 +39,7 @@ def check(spec: BrokerSpec) -> None:
             where=where,
             hint="`provider: container`, without `path:`",
         )
+    _check_address(spec, where)
     for option in spec.options:
         if instead := RESERVED.get(option.strip().lower()):
             raise UsageError(f"option {option!r} cannot be set", where=where, hint=instead)
@@ -58,6 +59,23 @@ def check(spec: BrokerSpec) -> None:
         )
     if spec.save is not None and not _save_points(spec.save):
         raise UsageError(f"save points {spec.save!r}", where=where, hint='pairs of seconds and changes, "60 1 10 100"')
+
+
+def _check_address(spec: BrokerSpec, where: str) -> None:
+    """A server that is only an address is as it is; what is said of addresses alone is said of one."""
+    ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "socket", "options")
+    given = [name for name in ours if getattr(spec, name)] + ["persistence"] * (spec.persistence != "none")
+    if spec.address is not None and given:
+        what = f"{', '.join(given)} of {spec.address}, which is only an address"
+        raise UsageError(what, where=where, hint="leave it out: that server is as it is")
+    given = [name for name in ("username", "password_from", "allow") if getattr(spec, name)]
+    if spec.address is None and given:
+        raise UsageError(
+            f"{', '.join(given)} without `address:`", where=where, hint="they are about a server out there"
+        )
+    if spec.allow not in (None, spec.address):
+        what = f"allow {spec.allow!r} is not the address {spec.address!r}"
+        raise UsageError(what, where=where, hint="write the same address")
 
 
 def text(

@@ -31,6 +31,12 @@ class BrokerSpec:
     :param provider: whether it is a process of this machine or runs in a container. Default: the setting
         `chaos_provider`.
     :param image: the container's image, instead of the official one of server and version.
+    :param address: `host:port` of a server that is there already and empty. What it holds is nobody's to break, unless
+        *allow* says so; faults that need its process cannot be done to it.
+    :param username: who the run is there (ACL); with *password_from*.
+    :param password_from: the environment variable that has the password for *address*.
+    :param allow: the same address once more: faults may touch what it holds and whom it serves, and at the end of the
+        run it is emptied (FLUSHALL).
     """
 
     name: str = "main"
@@ -46,9 +52,15 @@ class BrokerSpec:
     path: str | None = None
     provider: Provider | None = None
     image: str | None = None
+    address: str | None = None
+    username: str | None = None
+    password_from: str | None = None
+    allow: str | None = None
 
-    def runs_in(self, preferred: Provider) -> Provider:
+    def runs_in(self, preferred: Provider) -> Provider | Literal["external"]:
         """Where it runs, in a session that prefers so: what the spec says, or cannot be otherwise, comes first."""
+        if self.address is not None:
+            return "external"
         if self.provider is not None:
             return self.provider
         return "container" if self.image is not None else "local" if self.path is not None else preferred

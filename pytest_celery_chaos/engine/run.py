@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_celery_chaos.brokers.external import refused, target
 from pytest_celery_chaos.brokers.keyspace import Keyspace
 from pytest_celery_chaos.brokers.server import RedisServer
 from pytest_celery_chaos.clients.client import Client
@@ -250,6 +251,7 @@ class Run:
 
         :raises ChaosError: the step failed; a failure of an armed step is in the history, which judges it.
         """
+        self._allowed(step)
         self.doing(f"step {step.index}: {step.verb}" + (f" {step.name}" if step.name else ""))
         self.in_force.expect(step)
         if step.when is None:
@@ -259,6 +261,12 @@ class Run:
         else:
             self._arm(step, step.when)
         return None
+
+    def _allowed(self, step: Step) -> None:
+        """Raises UsageError for a fault that may not be done to the server that it is done to."""
+        named = target(step.verb, step.args)
+        if named in self.environment.brokers and (no := refused(self.broker(named).spec, step.verb)) is not None:
+            raise UsageError(no[0], where=step.place, hint=no[1])
 
     def heal(self, name: str | None = None) -> None:
         """Heal the fault of the step *name*, or all faults, the newest first (see :meth:`InForce.heal`)."""

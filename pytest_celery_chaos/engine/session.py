@@ -76,7 +76,12 @@ class Session:
         :param folder: of the run, for this server.
         :param log: file that its output is appended to.
         """
-        if spec.runs_in(self.provider) == "container":
+        where = spec.runs_in(self.provider)
+        if where == "external":
+            from pytest_celery_chaos.brokers.external import ExternalServer
+
+            return ExternalServer(spec, self.keeper, log)
+        if where == "container":
             from pytest_celery_chaos.brokers.container import ContainerServer
 
             return ContainerServer(spec, self.keeper, self.engine, log, on_exit=on_exit)

@@ -47,13 +47,18 @@ def server_of(text: str) -> Mapping[str, Any]:
     return {"server": name, "version": version or None}
 
 
+def _on(spec: BrokerSpec, server: Mapping[str, Any]) -> BrokerSpec:
+    """The same on another server; an address, or an image that is named, is what it is."""
+    return spec if spec.address or spec.image else replace(spec, **server, path=None)
+
+
 def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any] | None, pool: str | None) -> Plan:
     broker = BrokerSpec(**said.broker)
     backend = None if said.backend is None else BrokerSpec(**said.backend, name="backend")
     if server:
-        broker = replace(broker, **server, path=None)
-        if backend and not said.backend.keys() & {"server", "version", "path"}:  # type: ignore[union-attr]
-            backend = replace(backend, **server)
+        broker = _on(broker, server)
+        if backend and said.backend is not None and not said.backend.keys() & {"server", "version", "path"}:
+            backend = _on(backend, server)
     default: Any = pool or (said.pools[0] if said.pools else WorkerSpec.pool)
     workers = {
         name: WorkerSpec(**{"pool": default, "profile": said.profile, **given}, name=name)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pytest_celery_chaos.brokers.config import check
+from pytest_celery_chaos.brokers.external import refused, target
+from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.scenario import tree
 from pytest_celery_chaos.scenario.decode import Decoder
@@ -60,6 +63,7 @@ def lint(said: Format, decoder: Decoder, root: tree.Mapping, variants: Sequence[
     meaning = Meaning(said, root, decoder.problems, decoder)
     _settings(meaning)
     _servers(meaning)
+    _external(meaning)
     _named(meaning)
     _workers(meaning)
     check_targets(meaning.steps, said, decoder)
@@ -94,6 +98,23 @@ def _servers(meaning: Meaning) -> None:
             meaning.problems.add(meaning.place(key, "version"), what, 'write it or its beginning: "9.1"')
         if given.get("save") is not None and given.get("persistence") != "rdb":
             meaning.problems.add(meaning.place(key, "save"), f"{key}: save needs persistence: rdb", "add it")
+
+
+def _external(meaning: Meaning) -> None:
+    """What is done to a server that is only an address can be done to it, and is allowed."""
+    specs = {}
+    for name, key in (("main", "broker"), ("backend", "backend")):
+        given: dict[str, Any] = dict(getattr(meaning.said, key) or {})
+        if given.get("address") is not None or given.get("allow") is not None:
+            specs[name] = BrokerSpec(**{**given, "name": name})
+            try:
+                check(specs[name])
+            except UsageError as error:
+                meaning.problems.add(meaning.place(key), f"{key}: {error.what}", error.hint)
+    for entry in meaning.steps:
+        named = target(entry.step.verb, entry.step.args)
+        if named in specs and (no := refused(specs[named], entry.step.verb)) is not None:
+            meaning.problems.add(entry.place, *no)
 
 
 def _named(meaning: Meaning) -> None:
