@@ -8,6 +8,10 @@ from typing import Final
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.errors import UsageError
 
+#: Its commands take several keys at once, which lie in different slots (CROSSSLOT).
+NO_CLUSTER: Final = (
+    "Celery cannot use Redis Cluster (celery/celery#2852, celery/kombu#2204): take one server, or Sentinel"
+)
 #: Options that the harness sets, and what a scenario says instead of them.
 RESERVED: Final = {
     "port": "the port is the harness's, and stays over restarts",
@@ -19,6 +23,7 @@ RESERVED: Final = {
     "logfile": "the log is stored with the run",
     "unixsocket": "every server has one; `socket: true` makes clients use it",
     "requirepass": "use `password: true`",
+    "cluster-enabled": NO_CLUSTER,
     "save": "use `persistence: rdb` and `save:`",
     "appendonly": "use `persistence: aof-always`, `aof-everysec` or `aof-no`",
     "appendfsync": "use `persistence: aof-always`, `aof-everysec` or `aof-no`",

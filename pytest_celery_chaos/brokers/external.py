@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import quote
 
 from pytest_celery_chaos.brokers.answers import answering
+from pytest_celery_chaos.brokers.config import NO_CLUSTER
 from pytest_celery_chaos.brokers.server import RedisServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.errors import NoAnswer, StartFailed, UsageError
@@ -102,6 +103,8 @@ class ExternalServer(RedisServer):
             raise StartFailed(f"{self.spec.address} does not answer: {error.what}", where=where, hint=hint) from None
         name = "valkey" if "valkey_version" in said else "redis"
         self.server, self.version = name, str(said[f"{name}_version"])  # type: ignore[assignment]
+        if said.get("cluster_enabled"):
+            raise StartFailed(f"{self.spec.address} is a node of Redis Cluster", where=where, hint=NO_CLUSTER)
         held = {db: about["keys"] for db, about in said.items() if db.startswith("db") and isinstance(about, dict)}
         if held:
             told = ", ".join(f"{keys} keys in {db}" for db, keys in held.items())

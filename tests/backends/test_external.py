@@ -137,6 +137,18 @@ def test_a_wrong_password_and_none_are_told_apart_from_silence(
         run()
 
 
+def test_redis_cluster_is_refused_with_the_issue(there: LocalServer, session: Session, tmp_path: Path) -> None:
+    there.stop()
+    there.start(arguments=["--cluster-enabled", "yes"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEIR_PASSWORD", str(there.password))
+        spec = BrokerSpec(address=address(there), password_from="THEIR_PASSWORD")
+        with pytest.raises(StartFailed, match=r"(?s)is a node of Redis Cluster.*celery/celery#2852"):
+            session.provide(spec, tmp_path, tmp_path / "log").start()
+    with pytest.raises(UsageError, match="celery/kombu#2204"):
+        session.provide(BrokerSpec(options={"cluster-enabled": "yes"}), tmp_path, tmp_path / "log")
+
+
 def test_what_is_said_of_an_address_fits_it(session: Session, tmp_path: Path) -> None:
     for spec, what in (
         ({"address": "127.0.0.1:1", "version": "8.1"}, "version of 127.0.0.1:1"),
