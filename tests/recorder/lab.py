@@ -25,7 +25,7 @@ INSIDE = Path(pytest_celery_chaos.workers.__file__).parent / "inside"
 FAST = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 VERSIONS = ("5.3", "5.4", "5.5", "5.6", "5.7")
 #: Each of them takes an environment of its own and half a minute: those between are tried by hand.
-BETWEEN = ("5.4", "5.6")
+BETWEEN = ("5.4", "5.5", "5.6")
 SOAK = pytest.mark.soak
 EACH_VERSION = [pytest.param(version, marks=SOAK) if version in BETWEEN else version for version in VERSIONS]
 POOLS = ("prefork", "solo", "threads")
