@@ -15,7 +15,7 @@ from typing import Any
 from pytest_celery_chaos.history.event import Event
 
 PHASES = frozenset({None, "invoke", "ok", "fail", "unknown"})
-_CHUNK = 1 << 18  # bytes read at a time; parsed, they take ten times the memory for a moment
+_CHUNK = 1 << 19  # bytes read at a time; parsed, they take ten times the memory for a moment
 _NOTHING = Event(0, "", "").attrs
 #: So many different attributes are remembered: the two events of one acknowledgement stand close to each other.
 _REMEMBERED = 4096
