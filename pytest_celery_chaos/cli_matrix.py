@@ -100,8 +100,7 @@ def _carried_out(
     codes = [0]
     for server, pool in combinations:
         click.echo(f"celery-chaos: {server or 'default server'}, {pool or 'default pool'}", err=True)
-        options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times)
-        options += [f"--chaos-provider={provider}"] if provider else []
+        options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider)
         line = [*pytest_line(), "-o", "chaos_retention=all", *options, *(["-c", str(ini)] if ini else [])]
         theirs, code = _run([*line, *map(str, files)])
         rows += _thinned([{**row, "asked_pool": pool or ""} for row in theirs])

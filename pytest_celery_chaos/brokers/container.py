@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pytest_celery_chaos.brokers.server import OnExit, RedisServer
+from pytest_celery_chaos.brokers.server import OnExit, RedisServer, identity
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.errors import StartFailed
-from pytest_celery_chaos.system.contained import Started, start
+from pytest_celery_chaos.system.contained import Started, remove, start
 from pytest_celery_chaos.system.engine import Engine, already_gone, engine_errors
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ class ContainerServer(RedisServer):
     def start(self, timeout: float = 30.0, *, arguments: Sequence[str] = (), answers: str = "+PONG") -> None:
         super().start(timeout, arguments=arguments, answers=answers)
         if answers == "+PONG":
-            said = self.client(0).info("server")
-            name = "valkey" if "valkey_version" in said else "redis"
-            self.version = str(said[f"{name}_version"])
+            name, self.version = identity(self.client(0).info("server"))
             if name != self.server:
                 raise StartFailed(
                     f"image {self.image} is {name} {self.version}, and {self.server} is wanted",
@@ -145,7 +143,7 @@ class ContainerServer(RedisServer):
         if self.alive:
             self.kill()
         self._remove()
-        super().recreate(data, timeout=timeout)
+        self.restart(data, timeout=timeout)
 
     def disconnect(self) -> None:
         """Take it off the session's network: its connections stay open, and nothing passes."""
@@ -276,10 +274,8 @@ class ContainerServer(RedisServer):
     def _remove(self) -> None:
         container, self._container = self._container, None
         if container is not None:
-            with self._told("remove"), already_gone():
-                container.remove(force=True, v=True)
-            if self._child is not None:
-                self._child.wait(_GONE_WITHIN)
+            with self._told("remove"):
+                remove(container, self._child)
 
     def _lose_data(self) -> None:
         self._remove()

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pytest_celery_chaos.brokers.answers import answering
 from pytest_celery_chaos.brokers.config import NO_CLUSTER
-from pytest_celery_chaos.brokers.server import RedisServer
+from pytest_celery_chaos.brokers.server import RedisServer, identity
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.errors import NoAnswer, StartFailed, UsageError
 
@@ -101,8 +101,7 @@ class ExternalServer(RedisServer):
         except NoAnswer as error:
             hint = "is the address right, and does it want a password (`password_from:`)?"
             raise StartFailed(f"{self.spec.address} does not answer: {error.what}", where=where, hint=hint) from None
-        name = "valkey" if "valkey_version" in said else "redis"
-        self.server, self.version = name, str(said[f"{name}_version"])  # type: ignore[assignment]
+        self.server, self.version = identity(said)
         if said.get("cluster_enabled"):
             raise StartFailed(f"{self.spec.address} is a node of Redis Cluster", where=where, hint=NO_CLUSTER)
         held = {db: about["keys"] for db, about in said.items() if db.startswith("db") and isinstance(about, dict)}

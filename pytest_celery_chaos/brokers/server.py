@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import socket as sockets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,12 @@ _LOADING = 10.0
 
 #: The harness's own user (ACL): its connections go on whatever a fault does to the password and the rights of others.
 OWN_USER = "celery-chaos"
+
+
+def identity(info: Mapping[str, Any]) -> tuple[Server, str]:
+    """What a server says of itself (INFO server), and in which version."""
+    name: Server = "valkey" if "valkey_version" in info else "redis"
+    return name, str(info[f"{name}_version"])
 
 
 OnExit = Callable[["Child", bool], None]

@@ -18,7 +18,6 @@ from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.system.contained import Started
-from pytest_celery_chaos.values import ProxyKind
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import Recorded
 from pytest_celery_chaos.workers.statedb import REDIS
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
 
     from pytest_celery_chaos.brokers.keyspace import Keyspace
     from pytest_celery_chaos.brokers.server import OnExit, RedisServer
-    from pytest_celery_chaos.engine.session import Contain, Provide
+    from pytest_celery_chaos.engine.session import Session
     from pytest_celery_chaos.history.event import Event
-    from pytest_celery_chaos.system.keeper import Child, Keeper
+    from pytest_celery_chaos.system.keeper import Child
     from pytest_celery_chaos.workers.recorded import Spawner
     from pytest_celery_chaos.workers.spec import WorkerSpec
 
@@ -43,29 +42,24 @@ class Environment:
 
     :param temp: a short path, for sockets and the servers' data; removed by the keeper whatever happens.
     :param prefix_of: the beginning of the ids that a step, or an entry of a beat's schedule, makes.
-    :param proxy: what links go through where the plan does not say it.
-    :param contain: makes the container of a worker that runs in one (:meth:`Session.contain`).
-    :param provide: makes a server of its spec, its folder and the path of its log (:meth:`Session.provide`).
+    :param session: starts all of it, and says where and through what, where the plan does not.
     """
 
     def __init__(
         self,
         plan: Plan,
         *,
-        keeper: Keeper,
+        session: Session,
         folder: Path,
         temp: Path,
         live: Live,
         prefix_of: Callable[[str], str],
-        proxy: ProxyKind,
-        provide: Provide,
-        contain: Contain,
     ) -> None:
-        self._plan, self._keeper, self._live, self._prefix_of = plan, keeper, live, prefix_of
-        self._folder, self.control, self._contain = folder, temp, contain
+        self._plan, self._session, self._live, self._prefix_of = plan, session, live, prefix_of
+        self._keeper, self._folder, self.control = session.keeper, folder, temp
         specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
         self.brokers = {
-            name: provide(
+            name: session.provide(
                 spec,
                 temp / f"broker-{name}",
                 folder / "logs" / f"broker-{name}.log",
@@ -81,11 +75,11 @@ class Environment:
         self._connections: dict[tuple[str, int], Redis] = {}
         self.links = Links(
             plan,
-            keeper=keeper,
+            keeper=session.keeper,
             folder=folder,
             control=temp,
             brokers=self.brokers,
-            preferred=proxy,
+            preferred=session.proxy,
             on_death=lambda child: self._offline("link:proxy", child, asked=False),
         )
         self._ready = Readiness(live, self.redis, self.spaces, self.links.ends)
@@ -134,7 +128,7 @@ class Environment:
 
     def _spawner(self, spec: WorkerSpec) -> Spawner:
         """What starts a worker: the keeper, or a container of its own."""
-        return self._contain(spec, [self._folder.absolute(), self.control]) or self._keeper
+        return self._session.contain(spec, [self._folder.absolute(), self.control]) or self._keeper
 
     def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What a process of an application is made with.

@@ -59,14 +59,11 @@ class Run:
         self._labels = Labels(step.name for step in plan.steps if step.verb in PUBLISHING and step.name)
         self.environment = Environment(
             plan,
-            keeper=session.keeper,
+            session=session,
             folder=self.folder.path,
             temp=temp,
             live=self.live,
             prefix_of=self.prefix_of,
-            proxy=session.proxy,
-            provide=session.provide,
-            contain=session.contain,
         )
         for entry, task in {n: e.task for beat in plan.beats.values() for n, e in beat.schedule.items()}.items():
             self.declare(entry, task, 0)

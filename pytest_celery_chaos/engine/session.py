@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.server import OnExit, RedisServer
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 #: Processes (comma-separated pids) whose death ends this one and all that it started, set for worker processes
 #: of xdist by the plugin: a controller killed by SIGKILL tells its workers nothing.
 WATCH = "CELERY_CHAOS_WATCH"
-
-
-class Provide(Protocol):
-    """Makes a server of its spec, its folder and the path of its log: :meth:`Session.provide`."""
-
-    def __call__(self, spec: BrokerSpec, folder: Path, log: Path, *, on_exit: OnExit | None = None) -> RedisServer: ...
-
-
-Contain = Callable[["WorkerSpec", Sequence[Path]], "Container | None"]
 
 
 class Session:

@@ -17,6 +17,8 @@ from pytest_celery_chaos.system.keeper_main import descendants
 
 #: As a shell has it, the main process of a container that died of a signal ends with this and its number.
 _SIGNALLED: Final = 128
+#: Seconds that the engine may take to tell the end of a container that it has removed.
+_GONE_WITHIN: Final = 15.0
 
 
 class Started(Child):
@@ -108,3 +110,11 @@ def start(
     container.start()
     container.reload()
     return Started(name, argv, container=container, output=output, log=log, on_exit=on_exit)
+
+
+def remove(container: Any, child: Started | None) -> None:
+    """Remove a container, running or not, and what is in it; its last start has ended when this returns."""
+    with already_gone():
+        container.remove(force=True, v=True)
+    if child is not None:
+        child.wait(_GONE_WITHIN)

@@ -59,26 +59,21 @@ class Engine:
     def network(self) -> Any:
         """The session's own network, in which a container keeps the address that it was given."""
         # Only a subnet that was asked for by name lets addresses be chosen: ask for the one that the engine would take.
+        from docker.errors import APIError
+        from docker.types import IPAMConfig, IPAMPool
+
         for attempt in range(_TRIES):
             name = f"celery-chaos-{self.label[:12]}-{attempt}"
             made = self.docker.networks.create(f"{name}-trial", labels=self.labels)
             made.reload()
             subnet = made.attrs["IPAM"]["Config"][0]["Subnet"]
             made.remove()
-            with contextlib.suppress(self._api_error):
-                from docker.types import IPAMConfig, IPAMPool
-
+            with contextlib.suppress(APIError):
                 ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
                 network = self.docker.networks.create(name, labels=self.labels, ipam=ipam)
                 network.reload()
                 return network
         raise StartFailed("no subnet for a network of containers", hint="remove networks: docker network prune")
-
-    @property
-    def _api_error(self) -> type[Exception]:
-        from docker.errors import APIError
-
-        return APIError  # type: ignore[no-any-return]
 
     def address(self) -> IPv4Address:
         """An address of the network that no other container of this session is given."""

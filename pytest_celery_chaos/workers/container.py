@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_celery_chaos.system.child import Child
-from pytest_celery_chaos.system.contained import Started, start
-from pytest_celery_chaos.system.engine import Engine, already_gone, engine_errors
+from pytest_celery_chaos.system.contained import Started, remove, start
+from pytest_celery_chaos.system.engine import Engine, engine_errors
 from pytest_celery_chaos.workers.recorded import INSIDE
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: Of a worker that names no image: Celery in its version, and nothing of an application's.
 REPOSITORY: Final = "celery-chaos/worker"
-_GONE_WITHIN: Final = 15.0
 
 
 class Container:
@@ -106,10 +105,8 @@ class Container:
         container, self._container = self._container, None
         self._made_with = None
         if container is not None:
-            with engine_errors("cannot remove its container", where=self._where, hint="docker rm"), already_gone():
-                container.remove(force=True, v=True)
-            if self._child is not None:
-                self._child.wait(_GONE_WITHIN)
+            with engine_errors("cannot remove its container", where=self._where, hint="docker rm"):
+                remove(container, self._child)
 
 
 def _minor_of_celery() -> str:

@@ -34,13 +34,6 @@ expect:
 """
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    session = Session(tmp_path_factory.mktemp("runs"))
-    yield session
-    session.close()
-
-
 @pytest.fixture
 def there(tmp_path: Path) -> Iterator[LocalServer]:
     """A server that runs whether we come or not, with a password of its own."""
