@@ -37,7 +37,7 @@ class Subject:
     def __init__(self, lab: Lab, version: str, pool: str, recorded: bool, folder: Path) -> None:
         folder.mkdir()
         (folder / "proj.py").write_text(APP)
-        self.lab, self.mark, first = lab, folder / "mark", 2 if recorded else 4
+        self.lab, self.pool, self.mark, first = lab, pool, folder / "mark", 2 if recorded else 4
         self.databases = first, first + 1
         broker, backend = (lab.server.url(database) for database in self.databases)
         self.worker = lab.worker(
@@ -58,6 +58,16 @@ class Subject:
         wait.until(self.mark.exists, what="the first task to run", timeout=20, last=self.worker.tail)
         client = self.lab.server.client(self.databases[0])
         wait.until(lambda: client.hlen("unacked") == taken, what=f"{taken} messages in unacked", timeout=20)
+        if self.pool == "prefork":
+            # The child runs before its parent has read that it does: until then, a cold end lets the task finish.
+            wait.until(self._active, what="the worker to say that the first task is active", timeout=20)
+
+    def _active(self) -> bool:
+        from celery import Celery
+
+        app = Celery(broker=self.lab.server.url(self.databases[0]), set_as_current=False)
+        replies = app.control.inspect(limit=1, timeout=1).active() or {}
+        return any(request["id"] == "first" for active in replies.values() for request in active)
 
     def outcome(self, timeout: float) -> dict[str, Any]:
         """Exit code, what is left at the broker and what stands in the backend."""
@@ -80,6 +90,8 @@ class Subject:
 
 def compare(lab: Lab, version: str, pool: str, name: str, tmp_path: Path) -> Process:
     number, seconds = SIGNALS[name]
+    if (pool, name) == ("prefork", "QUIT"):
+        seconds = 10  # cancelled at once, so nobody waits for it, and it cannot end before the signal
     subjects = [Subject(lab, version, pool, recorded, tmp_path / str(recorded)) for recorded in (True, False)]
     # Threads: the end of the first task wakes the stop and the second one at once, and either may win.
     tasks = ("first",) if pool == "threads" else ("first", "second")
