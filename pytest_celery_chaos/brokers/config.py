@@ -45,6 +45,12 @@ def check(spec: BrokerSpec) -> None:
             hint="`provider: container`, without `path:`",
         )
     _check_address(spec, where)
+    if spec.topology != "standalone" and spec.socket:
+        raise UsageError(
+            f"topology {spec.topology!r} with `socket: true`",
+            where=where,
+            hint="a replica takes no socket, and Sentinel tells clients addresses: leave it out",
+        )
     for option in spec.options:
         if instead := RESERVED.get(option.strip().lower()):
             raise UsageError(f"option {option!r} cannot be set", where=where, hint=instead)
@@ -70,6 +76,7 @@ def _check_address(spec: BrokerSpec, where: str) -> None:
     """A server that is only an address is as it is; what is said of addresses alone is said of one."""
     ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "socket", "options")
     given = [name for name in ours if getattr(spec, name)] + ["persistence"] * (spec.persistence != "none")
+    given += ["topology"] * (spec.topology != "standalone")
     if spec.address is not None and given:
         what = f"{', '.join(given)} of {spec.address}, which is only an address"
         raise UsageError(what, where=where, hint="leave it out: that server is as it is")

@@ -84,6 +84,10 @@ class ContainerServer(RedisServer):
         """In the session's network; it stays over restarts, and when the container is made anew."""
         return str(self._engine.address())
 
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        return self.address, self.port
+
     def start(self, timeout: float = 30.0, *, arguments: Sequence[str] = (), answers: str = "+PONG") -> None:
         super().start(timeout, arguments=arguments, answers=answers)
         if answers == "+PONG":
@@ -198,7 +202,7 @@ class ContainerServer(RedisServer):
         network = self._engine.network
         return self._engine.testcontainers.create(
             self.image,
-            command=[str(self._shared / f"{self.port}.conf")],
+            command=[str(self._shared / f"{self.port}.conf"), *self.arguments],
             ports={str(self.port): ("127.0.0.1", self.port)},
             labels=self._engine.labels,
             volumes={

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Faults that need the server's process, its disk or its container: an address has none of them.
 OF_THE_PROCESS: Final = frozenset(
-    {"kill", "stop", "start", "restart", "pause", "resume", "recreate", "disconnect", "misconf", "loading"}
+    {"kill", "stop", "start", "restart", "pause", "resume", "recreate", "disconnect", "misconf", "loading", "failover"}
 )
 #: Faults that change what the server holds, how it is set, or whom it serves: every user of it would feel them.
 OF_THE_DATA: Final = frozenset(
@@ -134,7 +134,7 @@ class ExternalServer(RedisServer):
         self.__dict__.pop("port", None)
 
     @property
-    def _user(self) -> str:
+    def user(self) -> str:
         if not self.password:
             return ""
         return f"{quote(self.spec.username or '', safe='')}:{quote(self.password, safe='')}@"

@@ -47,7 +47,7 @@ class LocalServer(RedisServer):
         self.data.mkdir(parents=True, exist_ok=True)
         self._child = self._keeper.spawn(
             f"broker:{self.name}",
-            [str(self.binary.path), str(self._config_file()), *arguments],
+            [str(self.binary.path), str(self._config_file()), *self.arguments, *arguments],
             env=os.environ,
             cwd=self.data,
             log=self.log,

@@ -66,6 +66,9 @@ class RedisServer(ABC):
         self._own_password = secrets.token_hex(16) if self._has_users() else None
         self.on_exit = on_exit
         self._keeper = keeper
+        #: Lines of its configuration beside what the spec says, and arguments of each start: what it is to others.
+        self.lines: Sequence[str] = ()
+        self.arguments: Sequence[str] = ()
 
     def __repr__(self) -> str:
         up = "up" if self.alive else "down"
@@ -145,17 +148,26 @@ class RedisServer(ABC):
         """Every server has a unix socket, whether clients use it or not."""
         return self._folder / f"{self.port}.sock"
 
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """Under which other servers, and whom they tell of it, reach it: known before it runs."""
+        return self.host, self.port
+
+    def share_passwords(self, other: RedisServer) -> None:
+        """Take over the passwords of *other*, whose place this one may take (before its first start)."""
+        self.password, self._own_password = other.password, other._own_password
+
     def url(self, db: int) -> str:
         """For ``broker_url`` and ``result_backend``, with the password: never into a log or a report."""
         if self.spec.socket:
-            return f"redis+socket://{self._user}{quote(str(self.socket_path))}?virtual_host={db}"
+            return f"redis+socket://{self.user}{quote(str(self.socket_path))}?virtual_host={db}"
         return self.tcp_url(db)
 
     def tcp_url(self, db: int, *, port: int | None = None) -> str:
         """The same over TCP, which every server listens to, for what takes no socket, or goes by another *port* of
         this machine."""
         at = f"{self.host}:{self.port}" if port is None else f"127.0.0.1:{port}"
-        return f"redis://{self._user}{at}/{db}"
+        return f"redis://{self.user}{at}/{db}"
 
     def client(self, db: int, **options: Any) -> Redis:
         """A client of the harness's own. It answers in bytes, and raises instead of hanging on a paused server.
@@ -164,21 +176,26 @@ class RedisServer(ABC):
         when it happens. Any option of ``redis.Redis`` may be given: ``socket_timeout``, ``decode_responses`` …
         """
         from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
 
         address: dict[str, Any] = {"host": self.host, "port": self.port}
         if self.spec.socket:
             address = {"unix_socket_path": str(self.socket_path)}
-        chosen: dict[str, Any] = {
+        return Redis(db=db, **{**address, **self.client_options(options)})
+
+    def client_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the harness's own connections to it, all but the address; *options* come first."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return {
             **({"username": OWN_USER} if self._own_password and "password" not in options else {}),
             "password": self._own_password or self.password,
             "socket_timeout": 2.0,
             "socket_connect_timeout": 2.0,
             "retry": Retry(NoBackoff(), 0),
             "client_name": "celery-chaos",  # tells our own connections from the workers' in CLIENT LIST
+            **options,
         }
-        return Redis(db=db, **{**address, **chosen, **options})
 
     def start(self, timeout: float = 30.0, *, arguments: Sequence[str] = (), answers: str = "+PONG") -> None:
         """Start it and return once it has loaded its data and answers PING.
@@ -284,7 +301,7 @@ class RedisServer(ABC):
             del self.port
 
     @property
-    def _user(self) -> str:
+    def user(self) -> str:
         return f":{quote(self.password, safe='')}@" if self.password else ""
 
     def _has_users(self) -> bool:
@@ -292,7 +309,7 @@ class RedisServer(ABC):
         return int(self.version.partition(".")[0]) >= 6 and not any(o.lower() == "aclfile" for o in self.spec.options)
 
     def _config_text(self, folder: Path) -> str:
-        return config.text(
+        text = config.text(
             self.spec,
             bind=self.bind,
             port=self.port,
@@ -301,6 +318,7 @@ class RedisServer(ABC):
             password=self.password,
             own=(OWN_USER, self._own_password) if self._own_password else None,
         )
+        return text + "".join(f"{line}\n" for line in self.lines)
 
     def _not_running(self, verb: str) -> UsageError:
         return UsageError(f"cannot {verb} broker {self.name}: it is not running", hint="start it first")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_celery_chaos.values import Provider
+from pytest_celery_chaos.values import Count, Duration, Provider
 
 Server = Literal["valkey", "redis"]
+Topology = Literal["standalone", "replicas", "sentinel"]
 Persistence = Literal["none", "rdb", "aof-everysec", "aof-always", "aof-no"]
 
 
@@ -35,6 +36,12 @@ class BrokerSpec:
         *allow* says so; faults that need its process cannot be done to it.
     :param username: who the run is there (ACL); with *password_from*.
     :param password_from: the environment variable that has the password for *address*.
+    :param topology: `standalone`; `replicas`, a primary that *replicas* copy; or `sentinel`, where three Sentinels
+        watch them besides, and put a replica in the place of a primary that is gone. The servers are called `main-1`,
+        `main-2` …, the Sentinels `main-sentinel-1` …; `main` is the primary of the moment.
+    :param replicas: how many copy the primary.
+    :param down_after: how long a server may keep silent until a Sentinel takes it for dead
+        (`down-after-milliseconds`).
     :param allow: the same address once more: faults may touch what it holds and whom it serves, and at the end of the
         run it is emptied (FLUSHALL).
     """
@@ -56,6 +63,9 @@ class BrokerSpec:
     username: str | None = None
     password_from: str | None = None
     allow: str | None = None
+    topology: Topology = "standalone"
+    replicas: Count = 2
+    down_after: Duration = 1.0
 
     def runs_in(self, preferred: Provider) -> Provider | Literal["external"]:
         """Where it runs, in a session that prefers so: what the spec says, or cannot be otherwise, comes first."""
@@ -64,3 +74,15 @@ class BrokerSpec:
         if self.provider is not None:
             return self.provider
         return "container" if self.image is not None else "local" if self.path is not None else preferred
+
+    @property
+    def members(self) -> list[str]:
+        """The names of its servers: its own, or those of the primary and its replicas, the first primary first."""
+        if self.topology == "standalone":
+            return [self.name]
+        return [f"{self.name}-{number}" for number in range(1, self.replicas + 2)]
+
+    @property
+    def sentinels(self) -> list[str]:
+        """The names of the Sentinels that watch its servers."""
+        return [f"{self.name}-sentinel-{number}" for number in (1, 2, 3)] if self.topology == "sentinel" else []

@@ -53,17 +53,28 @@ def keyspace_of(plan: Plan, name: str, own: Mapping[str, Any]) -> Keyspace:
 
 
 def settings_of(
-    plan: Plan, name: str, own: Mapping[str, Any], url: Callable[[Literal["broker", "backend"], str, int], str]
+    plan: Plan,
+    name: str,
+    own: Mapping[str, Any],
+    url: Callable[[Literal["broker", "backend"], str, int], str],
+    options: Callable[[str], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """What is laid over the settings of a process: addresses, queues, then what the file says (:func:`config_of`).
 
     :param url: the address of one of a server's databases, as the process's broker or its result backend.
+    :param options: what kombu and Celery must be told beside the address of a server.
     """
     space = keyspace_of(plan, name, own)
     settings: dict[str, Any] = {
         "broker_url": url("broker", space.broker, space.db),
         "result_backend": url("backend", space.backend, space.result_db),
     }
+    for setting, server in (
+        ("broker_transport_options", space.broker),
+        ("result_backend_transport_options", space.backend),
+    ):
+        if given := options(server):
+            settings[setting] = dict(given)
     if plan.queues:
         settings["task_queues"] = {
             queue: {("exchange_type" if key == "type" else key): value for key, value in options.items()}

@@ -6,8 +6,10 @@ import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_celery_chaos.brokers.promotions import Promotions
+from pytest_celery_chaos.brokers.replicated import Replicated
 from pytest_celery_chaos.brokers.roles import STATEDB_DB
 from pytest_celery_chaos.clients.beat import Beat, settings_of
 from pytest_celery_chaos.clients.client import Client
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_celery_chaos.brokers.keyspace import Keyspace
     from pytest_celery_chaos.brokers.server import OnExit, RedisServer
+    from pytest_celery_chaos.brokers.spec import BrokerSpec
     from pytest_celery_chaos.engine.session import Session
     from pytest_celery_chaos.history.event import Event
     from pytest_celery_chaos.system.keeper import Child
@@ -58,15 +61,15 @@ class Environment:
         self._plan, self._session, self._live, self._prefix_of = plan, session, live, prefix_of
         self._keeper, self._folder, self.control = session.keeper, folder, temp
         specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
-        self.brokers = {
-            name: session.provide(
-                spec,
-                temp / f"broker-{name}",
-                folder / "logs" / f"broker-{name}.log",
-                on_exit=self._broker_ended(f"broker:{name}"),
-            )
-            for name, spec in specs.items()
-        }
+        #: Every server by its own name; by the name of their broker those of which it has several.
+        self.brokers: dict[str, RedisServer] = {}
+        self.replicated: dict[str, Replicated] = {}
+        self._promotions: list[Promotions] = []
+        for name, spec in specs.items():
+            if spec.topology == "standalone":
+                self._provide(spec)
+            else:
+                self.replicated[name] = Replicated(spec, self._provide)
         self.workers: dict[str, Worker] = {}
         self.clients: dict[str, Client] = {}
         self.beats: dict[str, Beat] = {}
@@ -78,7 +81,7 @@ class Environment:
             keeper=session.keeper,
             folder=folder,
             control=temp,
-            brokers=self.brokers,
+            broker=self.broker,
             preferred=session.proxy,
             on_death=lambda child: self._offline("link:proxy", child, asked=False),
         )
@@ -90,8 +93,14 @@ class Environment:
         :raises StartFailed: a process ended, or a worker was not ready within :data:`START_TIMEOUT` seconds.
         :raises OverlayIneffective: a setting given to a worker is not in force there.
         """
+        for several in self.replicated.values():
+            several.configure()
         for name in self.brokers:
             self.start_broker(name)
+        for several in self.replicated.values():
+            several.await_ready()
+            if several.sentinels:
+                self._promotions.append(Promotions(several, self._live.emit))
         self.links.start()
         self._make()
         workers = [worker for worker in self.workers.values() if worker.spec.start]
@@ -106,6 +115,17 @@ class Environment:
         for beat in self.beats.values():
             if beat.spec.start:
                 self.start_process(beat)
+
+    def _provide(self, spec: BrokerSpec) -> RedisServer:
+        """Make one server, not started."""
+        server = self._session.provide(
+            spec,
+            self.control / f"broker-{spec.name}",
+            self._folder / "logs" / f"broker-{spec.name}.log",
+            on_exit=self._broker_ended(f"broker:{spec.name}"),
+        )
+        self.brokers[spec.name] = server
+        return server
 
     def _make(self) -> None:
         """The clients, workers and beats, not started yet."""
@@ -152,24 +172,31 @@ class Environment:
         :param source: whose they are, ``worker:a``: by which links it reaches its servers; default: the test's own.
         """
         return apps.settings_of(
-            self._plan, app, own, lambda end, name, db: self.links.url(source, end, self.broker(name).name, db)
+            self._plan,
+            app,
+            own,
+            lambda end, name, db: self._url(source, end, name, db),
+            lambda name: self.replicated[name].transport_options if name in self.replicated else {},
         )
+
+    def _url(self, source: str, end: Literal["broker", "backend"], name: str, db: int) -> str:
+        several = self.replicated.get(name)
+        return several.url(db) if several and several.sentinels else self.links.url(source, end, name, db)
 
     def start_broker(self, name: str) -> None:
         """Start one server; it answers PING when this returns."""
         server = self.broker(name)
         server.start()
-        self.online(name)
+        self.online(server)
 
-    def online(self, name: str) -> None:
+    def online(self, server: RedisServer) -> None:
         """Write down that a server answers."""
-        server = self.broker(name)
-        self._live.emit("online", source=f"broker:{name}", **server.about)
+        self._live.emit("online", source=f"broker:{server.name}", **server.about)
 
     def redis(self, name: str, db: int) -> Redis:
         """The harness's own connection to a server, for plain reads; the same one for the whole run."""
         if (name, db) not in self._connections:
-            self._connections[name, db] = self.broker(name).client(db)
+            self._connections[name, db] = (self.replicated.get(name) or self.broker(name)).client(db)
         return self._connections[name, db]
 
     def results(self) -> Redis:
@@ -237,8 +264,12 @@ class Environment:
         return known[name]
 
     def broker(self, name: str) -> RedisServer:
+        """The server of that name; by the name of a broker of several, the primary of the moment."""
+        if name in self.replicated:
+            return self.replicated[name].primary
         if name not in self.brokers:
-            raise UsageError(f"no broker is called {name!r}", hint=f"brokers here: {', '.join(self.brokers)}")
+            known = ", ".join([*self.replicated, *self.brokers])
+            raise UsageError(f"no broker is called {name!r}", hint=f"brokers here: {known}")
         return self.brokers[name]
 
     def worker(self, name: str) -> Worker:
@@ -273,6 +304,8 @@ class Environment:
         """End every process of the run. Servers last, and by their own hand: each knows that its end was asked for."""
         self.end_workers()
         self.links.close()
+        for promotions in self._promotions:
+            promotions.close()
         for connection in self._connections.values():
             connection.close()
         for server in self.brokers.values():

@@ -41,7 +41,7 @@ def name_of(process: str, end: str) -> str:
 class Links:
     """The links of one run, and the proxy process behind them; without links there is none.
 
-    :param brokers: the run's servers, by name.
+    :param broker: one of the run's servers, by name.
     :param preferred: the proxy of a plan that leaves it open and does nothing that only the other one can do.
     :param on_death: called when a proxy has ended before :meth:`close`, on the keeper's thread.
     """
@@ -53,12 +53,12 @@ class Links:
         keeper: Keeper,
         folder: Path,
         control: Path,
-        brokers: Mapping[str, RedisServer],
+        broker: Callable[[str], RedisServer],
         preferred: ProxyKind,
         on_death: Callable[[Child], None],
     ) -> None:
         self._plan, self._keeper, self._folder, self._control = plan, keeper, folder, control
-        self._brokers, self._on_death = brokers, on_death
+        self._broker, self._on_death = broker, on_death
         self._preferred = preferred
         self._proxy: LinkProxy | None = None
         self._ends: dict[str, tuple[str, str]] = {}  # of each link its process (`worker:a`) and its server
@@ -76,7 +76,8 @@ class Links:
         found = {name: self._place(name) for name in self._plan.links}
         self._proxy = self._resp() if self.kind == "resp" else self._toxiproxy()
         for name, (source, server, naming) in found.items():
-            self._proxy.link(name, (self._brokers[server].host, self._brokers[server].port), naming=naming)
+            behind = self._broker(server)
+            self._proxy.link(name, (behind.host, behind.port), naming=naming)
             self._ends[name], self._naming[name] = (source, server), naming
 
     @property
@@ -134,8 +135,8 @@ class Links:
         """The address by which a process reaches a server's database: through its link, or directly."""
         name = name_of(source.partition(":")[2], end)
         if self._ends.get(name) == (source, server):
-            return self._brokers[server].tcp_url(db, port=self.bending.port(name))
-        return self._brokers[server].url(db)
+            return self._broker(server).tcp_url(db, port=self.bending.port(name))
+        return self._broker(server).url(db)
 
     def adopt(self, ready: Event, spaces: Mapping[str, Any]) -> None:
         """Learn from a worker that is ready by which names the keys are called on the links of its application."""
@@ -167,7 +168,7 @@ class Links:
 
         :param processes: by process id, its source (``worker:a``).
         """
-        port = self._brokers[server].port
+        port = self._broker(server).port
         found = owners(port, processes)
         if self._proxy is not None and self._proxy.alive:
             living = set(processes.values())

@@ -20,7 +20,7 @@ def measure(run: Run, name: str | None) -> Event:
     processes = {
         event.pid: event.source for event in run.live.read() if event.kind == "hello" and event.source != "harness"
     }
-    brokers = run.environment.brokers
+    brokers = {name: run.broker(name) for space in run.keyspaces() for name in (space.broker, space.backend)}
     found = read(
         tenants(run),
         run.environment.redis,

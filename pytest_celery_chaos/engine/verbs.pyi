@@ -128,6 +128,24 @@ class Verbs:
     ) -> None:
         """Let a paused process go on (SIGCONT)."""
 
+    def failover(
+        self,
+        *,
+        broker: str = "main",
+        coordinated: bool = False,
+        within: Duration = 30.0,
+        name: str | None = None,
+        when: When | None = None,
+        for_: Duration | None = None,
+    ) -> None:
+        """Have a Sentinel put a replica in the primary's place, though that is well (SENTINEL FAILOVER).
+
+        It goes on when clients are told of the new one (`promoted`). The old one knows nothing of it: it serves
+        those who are connected until Sentinel makes it a replica some ten seconds later (`demoted`), and closes
+        their connections. For a failover that nobody has asked for, `kill` or `pause` the broker: `main` is the
+        primary of the moment.
+        """
+
     def recreate(
         self,
         *,

@@ -13,6 +13,7 @@ FAULTS = Registry(
         "restart": "pytest_celery_chaos.faults.process:restart",
         "pause": "pytest_celery_chaos.faults.process:pause",
         "resume": "pytest_celery_chaos.faults.process:resume",
+        "failover": "pytest_celery_chaos.faults.failover:failover",
         "recreate": "pytest_celery_chaos.faults.container:recreate",
         "disconnect": "pytest_celery_chaos.faults.container:disconnect",
         "delete": "pytest_celery_chaos.faults.data:delete",

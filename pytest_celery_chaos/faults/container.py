@@ -41,7 +41,7 @@ def recreate(
         stop(run, worker=worker, broker=broker, how=how, grace=grace)
     if isinstance(victim, RedisServer):
         victim.recreate(data)
-        run.environment.online(victim.name)
+        run.environment.online(victim)
         return
     if victim.container is not None:
         victim.container.renew()

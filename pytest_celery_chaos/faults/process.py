@@ -51,7 +51,7 @@ def kill(
     if not isinstance(victim, Recorded):
         victim.kill(number)
         heals = name in _ENDING and not for_good
-        return (lambda: _revive_broker(run, str(broker), after=child)) if heals else None
+        return (lambda: _revive_broker(run, victim, after=child)) if heals else None
     victim.kill(number, target=target, ending=name in _ENDING)
     if name == "KILL" and target != "child" and child is not None:
         # Before anybody is let go: a command of its that is held on a link must find its sender gone.
@@ -92,7 +92,7 @@ def stop(
             victim.kill()
         else:
             victim.stop()
-        return None if for_good else lambda: _revive_broker(run, str(broker))
+        return None if for_good else lambda: _revive_broker(run, victim)
     child = victim.child
     victim.kill(STOP_SIGNALS[how], target="group" if how == "kill" else "main")
     run.let_go()
@@ -133,7 +133,7 @@ def start(
     if not isinstance(victim, Recorded):
         if data != "keep":
             raise UsageError(f"start of a broker with data {data!r}", hint="restart: {broker: …, data: lose}")
-        run.environment.start_broker(str(broker))
+        run.environment.start_broker(victim.name)
         return
     _treat(run, victim, data)
     try:
@@ -177,7 +177,7 @@ def restart(
     if victim.alive and how != "warm":
         victim.kill()
     victim.restart(data)
-    run.environment.online(str(broker))
+    run.environment.online(victim)
 
 
 def pause(
@@ -264,10 +264,10 @@ def _revive(run: Run, victim: Recorded, *, after: Child | None = None) -> None:
         run.environment.start_process(victim)
 
 
-def _revive_broker(run: Run, name: str, *, after: Child | None = None) -> None:
-    _ended(run.broker(name), after)
-    if not run.broker(name).alive:
-        run.environment.start_broker(name)
+def _revive_broker(run: Run, server: RedisServer, *, after: Child | None = None) -> None:
+    _ended(server, after)
+    if not server.alive:
+        run.environment.start_broker(server.name)
 
 
 def _ended(victim: Recorded | RedisServer, child: Child | None) -> None:

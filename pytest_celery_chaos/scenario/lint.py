@@ -101,16 +101,20 @@ def _servers(meaning: Meaning) -> None:
 
 
 def _external(meaning: Meaning) -> None:
-    """What is done to a server that is only an address can be done to it, and is allowed."""
+    """What is said of a server that is only an address, or several, can be; what is done to an address is allowed."""
     specs = {}
     for name, key in (("main", "broker"), ("backend", "backend")):
         given: dict[str, Any] = dict(getattr(meaning.said, key) or {})
-        if given.get("address") is not None or given.get("allow") is not None:
+        if given.keys() & {"address", "allow", "topology"}:
             specs[name] = BrokerSpec(**{**given, "name": name})
             try:
                 check(specs[name])
             except UsageError as error:
                 meaning.problems.add(meaning.place(key), f"{key}: {error.what}", error.hint)
+        if given.get("topology") == "sentinel" and meaning.said.links:
+            what = f"link {meaning.said.links[0]!r} leads to servers that Sentinel watches over"
+            hint = "Sentinel tells clients the servers' own addresses, past every link: kill, pause, or `failover`"
+            meaning.problems.add(meaning.place("steps"), what, hint)
     for entry in meaning.steps:
         named = target(entry.step.verb, entry.step.args)
         if named in specs and (no := refused(specs[named], entry.step.verb)) is not None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, cast, get_args
 
+from pytest_celery_chaos.brokers.spec import BrokerSpec, Topology
 from pytest_celery_chaos.engine.links import ENDS, TEST, name_of
 from pytest_celery_chaos.history.labels import of_part
 from pytest_celery_chaos.scenario import fields, tree
@@ -82,8 +83,17 @@ def check_names(root: tree.Mapping, uses: Sequence[Use], vocabulary: Vocabulary,
 
 
 def _brokers(root: tree.Mapping) -> list[str]:
-    given = root.items.get("backend")
-    return ["main"] if given is None or tree.is_null(given) else ["main", "backend"]
+    """The brokers by name, and the servers of those that are several."""
+    found: list[str] = []
+    for name, key in (("main", "broker"), ("backend", "backend")):
+        given = root.items.get(key)
+        if key == "broker" or not (given is None or tree.is_null(given)):
+            topology, replicas = _text(_child(given, "topology")), _text(_child(given, "replicas")) or ""
+            spec = BrokerSpec(name, replicas=int(replicas) if replicas.isdecimal() else BrokerSpec.replicas)
+            if topology in get_args(Topology):
+                spec = replace(spec, topology=cast(Topology, topology))
+            found += dict.fromkeys([name, *spec.members, *spec.sentinels])
+    return found
 
 
 def _links(root: tree.Mapping) -> list[str]:

@@ -1,0 +1,231 @@
+"""A primary with replicas, and the Sentinels that watch over them: several servers under one name."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_celery_chaos.brokers.answers import answering
+from pytest_celery_chaos.errors import NoAnswer, StartFailed, UsageError, WaitExpired
+from pytest_celery_chaos.system import wait
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from pytest_celery_chaos.brokers.server import RedisServer
+    from pytest_celery_chaos.brokers.spec import BrokerSpec
+
+#: Sentinels that must agree on a primary's death: two of the three.
+_QUORUM: Final = 2
+#: Milliseconds of a failover until it is given up. One that was given up is tried again after twice as many: with
+#: Sentinel's own three minutes, one lost election would outlast every run.
+_FAILOVER_MS: Final = 2000
+#: Seconds that one Sentinel has to answer: the next is asked then.
+_ASKED: Final = 0.5
+#: Seconds until all of them know each other.
+_TOGETHER: Final = 30.0
+
+
+class Replicated:
+    """The servers of one broker with a ``topology``; they are started one by one, under their own names.
+
+    :param spec: of the broker; its servers are like it.
+    :param make: makes one server, not started.
+    :ivar servers: the primary and its replicas, by name.
+    :ivar sentinels: who watch over them, by name; empty without.
+    """
+
+    def __init__(self, spec: BrokerSpec, make: Callable[[BrokerSpec], RedisServer]) -> None:
+        self.spec, self.name = spec, spec.name
+        # A replica waits for a first copy as long as a primary waits for further replicas: five seconds.
+        own = {"repl-diskless-sync-delay": "0", **spec.options}
+        alone = replace(spec, topology="standalone", options=own)
+        self.servers = {name: make(replace(alone, name=name)) for name in spec.members}
+        watching = replace(alone, persistence="none", save=None, maxmemory=None, maxmemory_policy=None, options={})
+        self.sentinels = {name: make(replace(watching, name=name)) for name in spec.sentinels}
+        first, *others = self.servers.values()
+        self._last = first
+        for server in (*others, *self.sentinels.values()):
+            server.share_passwords(first)
+        self._ids = {name: secrets.token_hex(20) for name in self.sentinels}
+
+    def configure(self) -> None:
+        """Write into the configuration of each who the others are; before the first start.
+
+        A replica that was the primary once needs the password as well, and Sentinels that are told of each other need
+        not find each other first, which takes seconds.
+        """
+        first, *others = self.servers.values()
+        known = [f"masterauth {first.password}"] if first.password else []
+        first.lines = known
+        for replica in others:
+            replica.lines = [*known, "replicaof {} {}".format(*first.peer_address)]
+        for name, sentinel in self.sentinels.items():
+            sentinel.arguments = ("--sentinel",)
+            sentinel.lines = list(self._watching(name))
+
+    def _watching(self, sentinel: str) -> Iterator[str]:
+        first, *others = self.servers.values()
+        yield f"sentinel myid {self._ids[sentinel]}"
+        yield "sentinel monitor {} {} {} {}".format(self.name, *first.peer_address, _QUORUM)
+        yield f"sentinel down-after-milliseconds {self.name} {round(self.spec.down_after * 1000)}"
+        yield f"sentinel failover-timeout {self.name} {_FAILOVER_MS}"
+        if first.password:
+            yield f"sentinel auth-pass {self.name} {first.password}"
+        for replica in others:
+            yield "sentinel known-replica {} {} {}".format(self.name, *replica.peer_address)
+        for name, other in self.sentinels.items():
+            if name != sentinel:
+                yield "sentinel known-sentinel {} {} {} {}".format(self.name, *other.peer_address, self._ids[name])
+
+    # Who is who
+
+    def __iter__(self) -> Iterator[RedisServer]:
+        """The servers, then the Sentinels: in the order in which they are started."""
+        yield from self.servers.values()
+        yield from self.sentinels.values()
+
+    @property
+    def primary(self) -> RedisServer:
+        """The primary that clients are told of now; while nobody says, the last one known."""
+        address = self.epoch_and_address[1]
+        for server in self.servers.values():
+            if server.peer_address == address:
+                self._last = server
+        return self._last
+
+    @property
+    def epoch_and_address(self) -> tuple[int, tuple[str, int] | None]:
+        """What the Sentinel knows that is most up to date; -1 and None: none of them answers."""
+        found: list[tuple[int, tuple[str, int] | None]] = [(-1, None)]
+        for sentinel in self.sentinels.values():
+            with suppress(NoAnswer):
+                # The leader of a failover tells clients of the new one before it calls it the master itself.
+                host, port = self._ask(sentinel, "GET-MASTER-ADDR-BY-NAME")
+                found.append((int(self._ask(sentinel, "MASTER")["config-epoch"]), (host, int(port))))
+        return max(found, key=lambda each: each[0])
+
+    def _ask(self, sentinel: RedisServer, what: str) -> Any:
+        """What a Sentinel says of the primary, its replicas or the other Sentinels (``SENTINEL MASTER`` …).
+
+        :raises NoAnswer: it does not run, or does not answer.
+        """
+        if not sentinel.alive or sentinel.paused:
+            raise NoAnswer(f"{sentinel.name} does not run", hint="start it")
+        with answering(), sentinel.client(0, socket_timeout=_ASKED, decode_responses=True) as client:
+            answer: Any = client.execute_command("SENTINEL", what, self.name)  # type: ignore[no-untyped-call, unused-ignore]
+        if what == "GET-MASTER-ADDR-BY-NAME":
+            return answer
+        return _paired(answer) if what == "MASTER" else [_paired(each) for each in answer]
+
+    def failover(self, within: float, *options: str) -> tuple[RedisServer, RedisServer]:
+        """Have a Sentinel put a replica in the primary's place (SENTINEL FAILOVER), and wait until it is.
+
+        :param within: seconds.
+        :param options: of the command, such as ``COORDINATED`` (Valkey 9).
+        :returns: the primary before, and the one now.
+        :raises UsageError: there are no Sentinels, or none of them does it (no replica is good enough).
+        :raises WaitExpired: nothing has changed.
+        """
+        before = self.primary
+        refused = "it has no Sentinels"
+        for sentinel in self.sentinels.values():
+            from redis import ResponseError
+
+            if not sentinel.alive or sentinel.paused:
+                refused = "none of its Sentinels runs"
+                continue
+            try:
+                with answering(), sentinel.client(0) as client:
+                    client.execute_command("SENTINEL", "FAILOVER", self.name, *options)  # type: ignore[no-untyped-call, unused-ignore]
+                break
+            except (ResponseError, NoAnswer) as error:
+                refused = f"{sentinel.name} says {error}"
+        else:
+            raise UsageError(
+                f"no failover of broker {self.name}: {refused}",
+                hint="`topology: sentinel`, and a replica that runs",
+            )
+        wait.until(lambda: self.primary is not before, what=f"another primary than {before.name}", timeout=within)
+        return before, self.primary
+
+    # How it is reached
+
+    def client(self, db: int, **options: Any) -> Redis:
+        """A client of the harness's own, of whoever is the primary when it connects (see :meth:`RedisServer.client`)."""
+        if not self.sentinels:
+            return self.primary.client(db, **options)
+        from redis.sentinel import Sentinel
+
+        any_one = next(iter(self.sentinels.values()))
+        asking = any_one.client_options({"socket_timeout": _ASKED, "socket_connect_timeout": _ASKED})
+        sentinel = Sentinel(  # type: ignore[no-untyped-call, unused-ignore]
+            [each.peer_address for each in self.sentinels.values()], sentinel_kwargs=asking
+        )
+        client: Redis = sentinel.master_for(self.name, db=db, **self.primary.client_options(options))  # type: ignore[no-untyped-call, unused-ignore]
+        return client
+
+    def url(self, db: int) -> str:
+        """For ``broker_url`` and ``result_backend``: of all Sentinels, or of the primary where there are none."""
+        if not self.sentinels:
+            return self.primary.url(db)
+        user = self.primary.user
+        return ";".join(
+            "sentinel://{}{}:{}/{}".format(user, *each.peer_address, db) for each in self.sentinels.values()
+        )
+
+    @cached_property
+    def transport_options(self) -> Mapping[str, Any]:
+        """For ``broker_transport_options`` and ``result_backend_transport_options``: whom to ask the Sentinels for."""
+        if not self.sentinels:
+            return {}
+        password = self._last.password
+        return {"master_name": self.name, **({"sentinel_kwargs": {"password": password}} if password else {})}
+
+    # When it is ready
+
+    def await_ready(self) -> None:
+        """Wait until the replicas have their first copy, and the Sentinels know all of them and each other.
+
+        :raises StartFailed: not within 30 s.
+        """
+        for sentinel in self.sentinels.values():
+            if sentinel.peer_address[0] != sentinel.host:
+                raise StartFailed(
+                    "Sentinel tells clients the addresses of containers, to which there is no way from here",
+                    where=f"broker {self.name}",
+                    hint="an engine of this machine, or `provider: local`",
+                )
+        for what, ready in (("replicas to be copies", self._copied), ("Sentinels to know all servers", self._together)):
+            try:
+                wait.until(ready, what=f"broker {self.name}'s {what}", timeout=_TOGETHER)
+            except WaitExpired as error:
+                raise StartFailed(str(error.what), where=f"broker {self.name}", hint="see the servers' logs") from None
+
+    def _copied(self) -> bool:
+        with suppress(NoAnswer), answering():
+            said: Any = self._last.client(0).info("replication")
+            slaves = [said.get(f"slave{number}") for number in range(self.spec.replicas)]
+            return all(slave is not None and slave["state"] == "online" for slave in slaves)
+        return False
+
+    def _together(self) -> bool:
+        known = {"SLAVES": ("slave", self.spec.replicas), "SENTINELS": ("sentinel", len(self.sentinels) - 1)}
+        with suppress(NoAnswer):
+            for sentinel in self.sentinels.values():
+                seen = {what: self._ask(sentinel, what) for what in known}
+                if any(
+                    [one["flags"] for one in seen[what]] != [flag] * count for what, (flag, count) in known.items()
+                ) or any(one["master-link-status"] != "ok" for one in seen["SLAVES"]):
+                    return False
+            return True
+        return False
+
+
+def _paired(answer: Any) -> dict[str, Any]:
+    """One server as a Sentinel tells it; redis-py makes a dictionary of it in some versions, a list in others."""
+    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
