@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds until one that is away is tried again, and between two looks at whether the run is over.
 _AGAIN: Final = 0.1
-#: After these there may be another primary. Sentinels learn it at different times.
-_OF_A_CHANGE: Final = frozenset({"+switch-master", "+promoted-slave", "+config-update-from"})
+#: After these they may agree on another primary: each says the first; the second, when the one is gone that did not.
+_OF_A_CHANGE: Final = frozenset({"+switch-master", "+sdown"})
 
 #: Seconds that a server has to become the replica that a Sentinel makes of it.
 _OBEYS: Final = 5.0
@@ -39,7 +39,7 @@ class Promotions:
         self._over = threading.Event()
         self._changing = threading.Lock()
         self._primary = broker.primary
-        self._epoch = broker.epoch_and_address[0]
+        self._epoch = broker.learn()
         self._demoted_in: dict[str, int] = {}  # by name, in which epoch: each Sentinel says it
         self._threads = [
             threading.Thread(target=self._listen, args=(sentinel,), name=f"chaos-{name}", daemon=True)
@@ -77,8 +77,7 @@ class Promotions:
 
     def _look(self) -> None:
         with self._changing:
-            epoch, _ = self._broker.epoch_and_address
-            now = self._broker.primary
+            epoch, now = self._broker.learn(), self._broker.primary
             if epoch > self._epoch and now is not self._primary:
                 before, self._primary, self._epoch = self._primary, now, epoch
                 self._emit("promoted", source=f"broker:{now.name}", instead_of=before.name, epoch=epoch)

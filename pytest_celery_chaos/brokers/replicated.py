@@ -14,8 +14,6 @@ from pytest_celery_chaos.errors import NoAnswer, StartFailed, UsageError, WaitEx
 from pytest_celery_chaos.system import wait
 
 if TYPE_CHECKING:
-    from redis import Redis
-
     from pytest_celery_chaos.brokers.server import RedisServer
     from pytest_celery_chaos.brokers.spec import BrokerSpec
 
@@ -48,7 +46,7 @@ class Replicated:
         watching = replace(alone, persistence="none", save=None, maxmemory=None, maxmemory_policy=None, options={})
         self.sentinels = {name: make(replace(watching, name=name)) for name in spec.sentinels}
         first, *others = self.servers.values()
-        self._last = first
+        self._primary = first
         for server in (*others, *self.sentinels.values()):
             server.share_passwords(first)
         self._ids = {name: secrets.token_hex(20) for name in self.sentinels}
@@ -91,23 +89,27 @@ class Replicated:
 
     @property
     def primary(self) -> RedisServer:
-        """The primary that clients are told of now; while nobody says, the last one known."""
-        address = self.epoch_and_address[1]
-        for server in self.servers.values():
-            if server.peer_address == address:
-                self._last = server
-        return self._last
+        """The primary that clients are told of, as far as :meth:`learn` has learnt."""
+        return self._primary
 
-    @property
-    def epoch_and_address(self) -> tuple[int, tuple[str, int] | None]:
-        """What the Sentinel knows that is most up to date; -1 and None: none of them answers."""
-        found: list[tuple[int, tuple[str, int] | None]] = [(-1, None)]
+    def learn(self) -> int:
+        """Ask every Sentinel who the primary is, and believe it when all that answer say the same.
+
+        The leader of a failover calls a new one the master a second after the others: until then it depends on whom a
+        client asks.
+
+        :returns: the epoch in which it is (``config-epoch``); -1: they do not agree, or none answers.
+        """
+        found: dict[tuple[str, int], int] = {}
         for sentinel in self.sentinels.values():
             with suppress(NoAnswer):
-                # The leader of a failover tells clients of the new one before it calls it the master itself.
-                host, port = self._ask(sentinel, "GET-MASTER-ADDR-BY-NAME")
-                found.append((int(self._ask(sentinel, "MASTER")["config-epoch"]), (host, int(port))))
-        return max(found, key=lambda each: each[0])
+                said = self._ask(sentinel, "MASTER")
+                found[said["ip"], int(said["port"])] = int(said["config-epoch"])
+        if len(found) != 1:
+            return -1
+        [(address, epoch)] = found.items()
+        self._primary = next(each for each in self.servers.values() if each.peer_address == address)
+        return epoch
 
     def _ask(self, sentinel: RedisServer, what: str) -> Any:
         """What a Sentinel says of the primary, its replicas or the other Sentinels (``SENTINEL MASTER`` …).
@@ -118,8 +120,6 @@ class Replicated:
             raise NoAnswer(f"{sentinel.name} does not run", hint="start it")
         with answering(), sentinel.client(0, socket_timeout=_ASKED, decode_responses=True) as client:
             answer: Any = client.execute_command("SENTINEL", what, self.name)  # type: ignore[no-untyped-call, unused-ignore]
-        if what == "GET-MASTER-ADDR-BY-NAME":
-            return answer
         return _paired(answer) if what == "MASTER" else [_paired(each) for each in answer]
 
     def failover(self, within: float, *options: str) -> tuple[RedisServer, RedisServer]:
@@ -131,6 +131,7 @@ class Replicated:
         :raises UsageError: there are no Sentinels, or none of them does it (no replica is good enough).
         :raises WaitExpired: nothing has changed.
         """
+        self.learn()
         before = self.primary
         refused = "it has no Sentinels"
         for sentinel in self.sentinels.values():
@@ -150,24 +151,14 @@ class Replicated:
                 f"no failover of broker {self.name}: {refused}",
                 hint="`topology: sentinel`, and a replica that runs",
             )
-        wait.until(lambda: self.primary is not before, what=f"another primary than {before.name}", timeout=within)
+        wait.until(
+            lambda: self.learn() > -1 and self.primary is not before,
+            what=f"another primary than {before.name}",
+            timeout=within,
+        )
         return before, self.primary
 
     # How it is reached
-
-    def client(self, db: int, **options: Any) -> Redis:
-        """A client of the harness's own, of whoever is the primary when it connects (see :meth:`RedisServer.client`)."""
-        if not self.sentinels:
-            return self.primary.client(db, **options)
-        from redis.sentinel import Sentinel
-
-        any_one = next(iter(self.sentinels.values()))
-        asking = any_one.client_options({"socket_timeout": _ASKED, "socket_connect_timeout": _ASKED})
-        sentinel = Sentinel(  # type: ignore[no-untyped-call, unused-ignore]
-            [each.peer_address for each in self.sentinels.values()], sentinel_kwargs=asking
-        )
-        client: Redis = sentinel.master_for(self.name, db=db, **self.primary.client_options(options))  # type: ignore[no-untyped-call, unused-ignore]
-        return client
 
     def url(self, db: int) -> str:
         """For ``broker_url`` and ``result_backend``: of all Sentinels, or of the primary where there are none."""
@@ -183,7 +174,7 @@ class Replicated:
         """For ``broker_transport_options`` and ``result_backend_transport_options``: whom to ask the Sentinels for."""
         if not self.sentinels:
             return {}
-        password = self._last.password
+        password = self._primary.password
         return {"master_name": self.name, **({"sentinel_kwargs": {"password": password}} if password else {})}
 
     # When it is ready
@@ -208,7 +199,7 @@ class Replicated:
 
     def _copied(self) -> bool:
         with suppress(NoAnswer), answering():
-            said: Any = self._last.client(0).info("replication")
+            said: Any = self._primary.client(0).info("replication")
             slaves = [said.get(f"slave{number}") for number in range(self.spec.replicas)]
             return all(slave is not None and slave["state"] == "online" for slave in slaves)
         return False

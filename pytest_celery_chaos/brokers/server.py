@@ -176,26 +176,21 @@ class RedisServer(ABC):
         when it happens. Any option of ``redis.Redis`` may be given: ``socket_timeout``, ``decode_responses`` …
         """
         from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         address: dict[str, Any] = {"host": self.host, "port": self.port}
         if self.spec.socket:
             address = {"unix_socket_path": str(self.socket_path)}
-        return Redis(db=db, **{**address, **self.client_options(options)})
-
-    def client_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Of the harness's own connections to it, all but the address; *options* come first."""
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        return {
+        chosen: dict[str, Any] = {
             **({"username": OWN_USER} if self._own_password and "password" not in options else {}),
             "password": self._own_password or self.password,
             "socket_timeout": 2.0,
             "socket_connect_timeout": 2.0,
             "retry": Retry(NoBackoff(), 0),
             "client_name": "celery-chaos",  # tells our own connections from the workers' in CLIENT LIST
-            **options,
         }
+        return Redis(db=db, **{**address, **chosen, **options})
 
     def start(self, timeout: float = 30.0, *, arguments: Sequence[str] = (), answers: str = "+PONG") -> None:
         """Start it and return once it has loaded its data and answers PING.

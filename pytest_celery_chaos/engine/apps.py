@@ -57,7 +57,7 @@ def settings_of(
     name: str,
     own: Mapping[str, Any],
     url: Callable[[Literal["broker", "backend"], str, int], str],
-    options: Callable[[str], Mapping[str, Any]],
+    options: Callable[[str], Mapping[str, Any]] = lambda _: {},
 ) -> dict[str, Any]:
     """What is laid over the settings of a process: addresses, queues, then what the file says (:func:`config_of`).
 

@@ -195,9 +195,10 @@ class Environment:
 
     def redis(self, name: str, db: int) -> Redis:
         """The harness's own connection to a server, for plain reads; the same one for the whole run."""
-        if (name, db) not in self._connections:
-            self._connections[name, db] = (self.replicated.get(name) or self.broker(name)).client(db)
-        return self._connections[name, db]
+        server = self.broker(name)
+        if (server.name, db) not in self._connections:
+            self._connections[server.name, db] = server.client(db)
+        return self._connections[server.name, db]
 
     def results(self) -> Redis:
         """The harness's connection to where the main application keeps its results."""

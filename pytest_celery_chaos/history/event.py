@@ -150,8 +150,8 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         },
         # seen from outside
         "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",
-        "promoted": "Sentinels have made it the primary, and tell clients so: instead_of, epoch",
-        "demoted": "Sentinels have made a replica of a server that still took itself for the primary; its connections are "
+        "promoted": "Sentinels have made it the primary, and each tells clients so: instead_of, epoch",
+        "demoted": "Sentinels have made a replica of a server that took itself for the primary: its connections are "
         "closed",
         "sentinel": "a Sentinel has said something (its pub/sub): said (`+sdown`, `+switch-master` …), of",
         "online": "a server answers PING: server, version, port, and of a container image",
