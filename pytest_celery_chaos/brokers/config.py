@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from pytest_celery_chaos.brokers.certificates import Certificates
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.errors import UsageError
 
@@ -23,6 +24,7 @@ RESERVED: Final = {
     "logfile": "the log is stored with the run",
     "unixsocket": "every server has one; `socket: true` makes clients use it",
     "requirepass": "use `password: true`",
+    "tls-port": "use `tls: true`",
     "cluster-enabled": NO_CLUSTER,
     "save": "use `persistence: rdb` and `save:`",
     "appendonly": "use `persistence: aof-always`, `aof-everysec` or `aof-no`",
@@ -51,6 +53,12 @@ def check(spec: BrokerSpec) -> None:
             where=where,
             hint="a replica takes no socket, and Sentinel tells clients addresses: leave it out",
         )
+    if spec.tls and (spec.socket or spec.topology != "standalone"):
+        raise UsageError(
+            "`tls: true` with " + ("`socket: true`" if spec.socket else f"`topology: {spec.topology}`"),
+            where=where,
+            hint="TLS is for the port of one server: leave one of them out",
+        )
     for option in spec.options:
         if instead := RESERVED.get(option.strip().lower()):
             raise UsageError(f"option {option!r} cannot be set", where=where, hint=instead)
@@ -74,7 +82,7 @@ def check(spec: BrokerSpec) -> None:
 
 def _check_address(spec: BrokerSpec, where: str) -> None:
     """A server that is only an address is as it is; what is said of addresses alone is said of one."""
-    ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "socket", "options")
+    ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "socket", "tls", "options")
     given = [name for name in ours if getattr(spec, name)] + ["persistence"] * (spec.persistence != "none")
     given += ["topology"] * (spec.topology != "standalone")
     if spec.address is not None and given:
@@ -99,6 +107,7 @@ def text(
     password: str | None,
     own: tuple[str, str] | None = None,
     bind: str = "127.0.0.1",
+    tls: Certificates | None = None,
 ) -> str:
     """The server's configuration file.
 
@@ -107,11 +116,12 @@ def text(
     :param password: of the default user; the reason why the file is nobody else's to read.
     :param own: name and password of a user of the harness's own, whom no change to the others concerns.
     :param bind: the address that it listens on.
+    :param tls: it speaks TLS on its port, and nothing else.
     """
     lines = [
         "daemonize no",
         f"bind {bind}",
-        f"port {port}",
+        *(["port 0", f"tls-port {port}", *tls.lines] if tls else [f"port {port}"]),
         f"unixsocket {_quoted(str(socket))}",
         "unixsocketperm 700",
         f"dir {_quoted(str(folder))}",

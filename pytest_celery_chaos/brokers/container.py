@@ -12,12 +12,14 @@ import re
 import shlex
 import signal as signals
 import socket as sockets
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pytest_celery_chaos.brokers.certificates import Certificates
 from pytest_celery_chaos.brokers.server import OnExit, RedisServer, identity
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.errors import StartFailed
@@ -253,7 +255,16 @@ class ContainerServer(RedisServer):
         return "127.0.0.1"
 
     def _connect(self, timeout: float) -> sockets.socket:
-        return sockets.create_connection((self.host, self.port), timeout=timeout)
+        plain = sockets.create_connection((self.host, self.port), timeout=timeout)
+        if self.certificates is None:
+            return plain
+        context = ssl.create_default_context(cafile=str(self.certificates.ca))
+        return context.wrap_socket(plain, server_hostname=self.host)
+
+    @cached_property
+    def certificates(self) -> Certificates | None:
+        """The server inside is another user, who has to read the key; the folder above is ours alone."""
+        return self._issue(self._shared, mode=0o644) if self.spec.tls else None
 
     def _signal(self, verb: str, signal: int) -> None:
         paused = self.paused

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from pytest_celery_chaos.brokers import config
+from pytest_celery_chaos.brokers.certificates import Certificates, issue
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.errors import KeeperGone, StartFailed, UsageError
 from pytest_celery_chaos.system import ports, wait
@@ -26,6 +27,8 @@ _LOG_LINES = 15
 #: Seconds that a server which loads data may take to answer: it looks for clients now and then.
 _LOADING = 10.0
 
+_CORRECT = "correct the broker's options, or free what the log names"
+_NO_TLS = "this server was built without TLS: take Debian's redis-server or valkey-server, or `provider: container`"
 #: The harness's own user (ACL): its connections go on whatever a fault does to the password and the rights of others.
 OWN_USER = "celery-chaos"
 
@@ -163,11 +166,27 @@ class RedisServer(ABC):
             return f"redis+socket://{self.user}{quote(str(self.socket_path))}?virtual_host={db}"
         return self.tcp_url(db)
 
-    def tcp_url(self, db: int, *, port: int | None = None) -> str:
+    def tcp_url(self, db: int, *, port: int | None = None, tls: bool = True) -> str:
         """The same over TCP, which every server listens to, for what takes no socket, or goes by another *port* of
-        this machine."""
+        this machine.
+
+        :param tls: False where something on the way speaks TLS instead of the client.
+        """
         at = f"{self.host}:{self.port}" if port is None else f"127.0.0.1:{port}"
+        if self.certificates is not None and tls:
+            ca = quote(str(self.certificates.ca), safe="")
+            return f"rediss://{self.user}{at}/{db}?ssl_cert_reqs=required&ssl_ca_certs={ca}"
         return f"redis://{self.user}{at}/{db}"
+
+    @cached_property
+    def certificates(self) -> Certificates | None:
+        """Made when first asked for; None: it speaks no TLS."""
+        return self._issue(self._folder) if self.spec.tls else None
+
+    def _issue(self, folder: Path, *, mode: int = 0o600) -> Certificates:
+        """The authority lies beside the log: whoever runs for this run may read it, in a container too."""
+        hosts = dict.fromkeys(("127.0.0.1", "localhost", self.peer_address[0]))
+        return issue(list(hosts), self.log.with_suffix(".ca.pem"), folder, mode=mode)
 
     def client(self, db: int, **options: Any) -> Redis:
         """A client of the harness's own. It answers in bytes, and raises instead of hanging on a paused server.
@@ -182,6 +201,8 @@ class RedisServer(ABC):
         address: dict[str, Any] = {"host": self.host, "port": self.port}
         if self.spec.socket:
             address = {"unix_socket_path": str(self.socket_path)}
+        elif self.certificates is not None:
+            address |= {"ssl": True, "ssl_ca_certs": str(self.certificates.ca), "ssl_cert_reqs": "required"}
         chosen: dict[str, Any] = {
             **({"username": OWN_USER} if self._own_password and "password" not in options else {}),
             "password": self._own_password or self.password,
@@ -212,11 +233,13 @@ class RedisServer(ABC):
         def ready() -> bool | None:
             nonlocal said
             if child.exit is not None:
+                end = self._log_end(begin)
                 raise StartFailed(
-                    f"{self.server} {self.version} has ended ({child.exit}) instead of starting; its log ends:\n"
-                    f"{self._log_end(begin)}",
+                    f"{self.server} {self.version} has ended ({child.exit}) instead of starting; its log ends:\n{end}",
                     where=f"broker {self.name}",
-                    hint="correct the broker's options, or free what the log names",
+                    hint=_NO_TLS
+                    if "TLS support" in end
+                    else "correct the broker's options, or free what the log names",
                 )
             said = self.ping(1.0 if answers == "+PONG" else _LOADING)
             return True if said.startswith((answers, "+PONG")) else None
@@ -291,6 +314,7 @@ class RedisServer(ABC):
             with contextlib.suppress(KeeperGone):  # it has removed all itself
                 self._keeper.remove_folder(self._folder)
             del self._folder
+            self.__dict__.pop("certificates", None)
         if "port" in self.__dict__:
             ports.release_port(self.port)
             del self.port
@@ -312,6 +336,7 @@ class RedisServer(ABC):
             folder=folder,
             password=self.password,
             own=(OWN_USER, self._own_password) if self._own_password else None,
+            tls=self.certificates,
         )
         return text + "".join(f"{line}\n" for line in self.lines)
 

@@ -27,6 +27,8 @@ class BrokerSpec:
     :param maxmemory_policy: ``noeviction``, ``allkeys-lru`` …
     :param password: give the server a password, made for the run.
     :param socket: clients and workers use the server's unix socket.
+    :param tls: it speaks TLS alone, with a certificate made for the run (`rediss://`); needs the extra `tls`. On a
+        link the proxy speaks it in the place of the client.
     :param options: any other option of the server, by its name in redis.conf.
     :param path: the server's binary, instead of one found by server and version.
     :param provider: whether it is a process of this machine or runs in a container. Default: the setting
@@ -55,6 +57,7 @@ class BrokerSpec:
     maxmemory_policy: str | None = None
     password: bool = False
     socket: bool = False
+    tls: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     path: str | None = None
     provider: Provider | None = None

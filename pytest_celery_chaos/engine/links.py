@@ -77,7 +77,8 @@ class Links:
         self._proxy = self._resp() if self.kind == "resp" else self._toxiproxy()
         for name, (source, server, naming) in found.items():
             behind = self._broker(server)
-            self._proxy.link(name, (behind.host, behind.port), naming=naming)
+            tls = {"ca": str(behind.certificates.ca)} if behind.certificates else None
+            self._proxy.link(name, (behind.host, behind.port), naming=naming, tls=tls)
             self._ends[name], self._naming[name] = (source, server), naming
 
     @property
@@ -135,7 +136,7 @@ class Links:
         """The address by which a process reaches a server's database: through its link, or directly."""
         name = name_of(source.partition(":")[2], end)
         if self._ends.get(name) == (source, server):
-            return self._broker(server).tcp_url(db, port=self.bending.port(name))
+            return self._broker(server).tcp_url(db, port=self.bending.port(name), tls=self.kind == "toxiproxy")
         return self._broker(server).url(db)
 
     def adopt(self, ready: Event, spaces: Mapping[str, Any]) -> None:

@@ -29,8 +29,18 @@ class LinkProxy(Protocol):
     @property
     def alive(self) -> bool: ...
 
-    def link(self, name: str, upstream: tuple[str, int], *, naming: Naming | None = None) -> int:
-        """Listen for what is to reach *upstream*; returns the port, which stays the link's own."""
+    def link(
+        self,
+        name: str,
+        upstream: tuple[str, int],
+        *,
+        naming: Naming | None = None,
+        tls: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Listen for what is to reach *upstream*; returns the port, which stays the link's own.
+
+        :param tls: *upstream* speaks TLS: ``ca``, a file.
+        """
 
     def port(self, name: str) -> int: ...
 

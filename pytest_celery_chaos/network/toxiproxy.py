@@ -93,10 +93,18 @@ class Toxiproxy:
 
     # Links
 
-    def link(self, name: str, upstream: tuple[str, int], *, naming: Naming | None = None) -> int:
+    def link(
+        self,
+        name: str,
+        upstream: tuple[str, int],
+        *,
+        naming: Naming | None = None,
+        tls: Mapping[str, Any] | None = None,
+    ) -> int:
         """Start a server that listens on a port of loopback for what is to reach *upstream*; returns the port.
 
         :param naming: by which names keys are called: nothing that Toxiproxy could know.
+        :param tls: what speaks it is the client; here it passes.
         :raises ProxyGone: the server has ended instead of starting.
         """
         if name in self._servers:

@@ -13,6 +13,7 @@ import redis
 from celery import Celery
 from kombu import Connection
 
+from pytest_celery_chaos.brokers.find import NAMES
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import StartFailed, UsageError
 from pytest_celery_chaos.system.child import Child
@@ -268,3 +269,35 @@ def test_a_server_goes_with_its_keeper(provided: Provided, tmp_path: Path) -> No
     # The published port: where its own address was there is no network any more, and the way there leads elsewhere.
     assert not listening("127.0.0.1", server.port)
     server.close()
+
+
+def test_over_tls_it_answers_whom_it_was_made_for_and_nobody_else(launch: Make, provided: Provided) -> None:
+    if provided.provider == "local" and provided.name in NAMES:  # of wheels, which are built without
+        with pytest.raises(StartFailed, match=r"(?s)TLS.*built without TLS|--tls|tls-port"):
+            launch(tls=True)
+        return
+    server = launch(tls=True, password=True)
+    assert server.ping() == "+PONG"
+    assert server.certificates is not None
+    address = {"host": server.host, "port": server.port, "password": server.password, "retry": None}
+    for strangers in ({}, {"ssl": True}):  # without TLS, and trusting whom everybody trusts
+        with pytest.raises(redis.ConnectionError):
+            redis.Redis(**address, **strangers).ping()  # type: ignore[arg-type]
+    app = Celery(set_as_current=False, broker=server.url(0), backend=server.url(1))
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue("orders").put({"n": 1})
+    app.backend.store_result("an-id", 7, "SUCCESS")
+    assert app.AsyncResult("an-id").get(timeout=5) == 7
+    server.restart()
+    assert server.client(0).ping()
+    assert str(server.certificates.key) not in server.url(0)
+    key = server.certificates.key.read_text()
+    assert "PRIVATE KEY" in key
+    assert not any(key in path.read_text(errors="replace") for path in server.log.parent.iterdir() if path.is_file())
+    app.backend.client.connection_pool.disconnect()
+
+
+def test_what_tls_cannot_be_combined_with_is_refused(make: Make) -> None:
+    for other in ({"socket": True}, {"topology": "sentinel"}):
+        with pytest.raises(UsageError, match=r"`tls: true` with"):
+            make(tls=True, **other)
