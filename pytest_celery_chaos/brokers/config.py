@@ -53,6 +53,14 @@ def check(spec: BrokerSpec) -> None:
             where=where,
             hint="a replica takes no socket, and Sentinel tells clients addresses: leave it out",
         )
+    if spec.acl and ("aclfile" in spec.options or any(len(rule.split()) != 1 for rule in spec.acl)):
+        raise UsageError(
+            f"acl {list(spec.acl)!r} beside `aclfile`" if "aclfile" in spec.options else f"acl {list(spec.acl)!r}",
+            where=where,
+            hint='one rule of ACL SETUSER an entry: ["~*", "&*", "+@all"]',
+        )
+    if spec.acl and spec.topology != "standalone":
+        raise UsageError("`acl:` with several servers", where=where, hint="replicas and Sentinels would need users too")
     if spec.tls and (spec.socket or spec.topology != "standalone"):
         raise UsageError(
             "`tls: true` with " + ("`socket: true`" if spec.socket else f"`topology: {spec.topology}`"),
@@ -82,8 +90,9 @@ def check(spec: BrokerSpec) -> None:
 
 def _check_address(spec: BrokerSpec, where: str) -> None:
     """A server that is only an address is as it is; what is said of addresses alone is said of one."""
-    ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "socket", "tls", "options")
-    given = [name for name in ours if getattr(spec, name)] + ["persistence"] * (spec.persistence != "none")
+    ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "acl", "socket", "tls")
+    given = [name for name in (*ours, "options") if getattr(spec, name)]
+    given += ["persistence"] * (spec.persistence != "none")
     given += ["topology"] * (spec.topology != "standalone")
     if spec.address is not None and given:
         what = f"{', '.join(given)} of {spec.address}, which is only an address"
@@ -108,6 +117,7 @@ def text(
     own: tuple[str, str] | None = None,
     bind: str = "127.0.0.1",
     tls: Certificates | None = None,
+    user: tuple[str, str] | None = None,
 ) -> str:
     """The server's configuration file.
 
@@ -117,6 +127,7 @@ def text(
     :param own: name and password of a user of the harness's own, whom no change to the others concerns.
     :param bind: the address that it listens on.
     :param tls: it speaks TLS on its port, and nothing else.
+    :param user: name and password of the user that *spec*'s ``acl`` is about; the default user is off then.
     """
     lines = [
         "daemonize no",
@@ -131,7 +142,9 @@ def text(
         lines.append(f"maxmemory {spec.maxmemory}")
     if spec.maxmemory_policy is not None:
         lines.append(f"maxmemory-policy {spec.maxmemory_policy}")
-    if password is not None:
+    if user is not None:
+        lines += [f"user {user[0]} reset resetchannels on >{user[1]} {' '.join(spec.acl)}", "user default off"]
+    elif password is not None:
         lines.append(f"requirepass {_quoted(password)}")
     if own is not None:
         lines.append(f"user {own[0]} on >{own[1]} ~* &* +@all")

@@ -31,6 +31,8 @@ _CORRECT = "correct the broker's options, or free what the log names"
 _NO_TLS = "this server was built without TLS: take Debian's redis-server or valkey-server, or `provider: container`"
 #: The harness's own user (ACL): its connections go on whatever a fault does to the password and the rights of others.
 OWN_USER = "celery-chaos"
+#: Who the applications are on a server with `acl:`.
+CELERY_USER = "celery"
 
 
 def identity(info: Mapping[str, Any]) -> tuple[Server, str]:
@@ -65,7 +67,7 @@ class RedisServer(ABC):
     def __init__(self, spec: BrokerSpec, keeper: Keeper, log: Path, *, on_exit: OnExit | None = None) -> None:
         config.check(spec)
         self.spec, self.name, self.log = spec, spec.name, log.absolute()
-        self.password = secrets.token_hex(16) if spec.password else None
+        self.password = secrets.token_hex(16) if spec.password or spec.acl else None
         self._own_password = secrets.token_hex(16) if self._has_users() else None
         self.on_exit = on_exit
         self._keeper = keeper
@@ -320,8 +322,15 @@ class RedisServer(ABC):
             del self.port
 
     @property
+    def username(self) -> str:
+        """Who clients of this server are (ACL)."""
+        return CELERY_USER if self.spec.acl else "default"
+
+    @property
     def user(self) -> str:
-        return f":{quote(self.password, safe='')}@" if self.password else ""
+        """Name and password, as an address begins with them."""
+        name = self.username if self.spec.acl else ""
+        return f"{name}:{quote(self.password, safe='')}@" if self.password else ""
 
     def _has_users(self) -> bool:
         """Whether a user can be given to it in its configuration: from Redis 6 on, without a file of users."""
@@ -337,6 +346,7 @@ class RedisServer(ABC):
             password=self.password,
             own=(OWN_USER, self._own_password) if self._own_password else None,
             tls=self.certificates,
+            user=(CELERY_USER, self.password) if self.spec.acl and self.password else None,
         )
         return text + "".join(f"{line}\n" for line in self.lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,8 @@ class BrokerSpec:
     :param maxmemory: as in redis.conf, ``"10mb"``.
     :param maxmemory_policy: ``noeviction``, ``allkeys-lru`` …
     :param password: give the server a password, made for the run.
+    :param acl: who clients are is a user `celery` with these rules of ACL SETUSER alone, `["~*", "+@all"]`, and a
+        password made for the run; nobody else is let in.
     :param socket: clients and workers use the server's unix socket.
     :param tls: it speaks TLS alone, with a certificate made for the run (`rediss://`); needs the extra `tls`. On a
         link the proxy speaks it in the place of the client.
@@ -56,6 +58,7 @@ class BrokerSpec:
     maxmemory: str | None = None
     maxmemory_policy: str | None = None
     password: bool = False
+    acl: Sequence[str] = ()
     socket: bool = False
     tls: bool = False
     options: Mapping[str, str] = field(default_factory=dict)

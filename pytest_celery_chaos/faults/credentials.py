@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pytest_celery_chaos.brokers.answers import answering
 from pytest_celery_chaos.errors import UsageError
@@ -11,9 +11,6 @@ from pytest_celery_chaos.values import BrokerRef
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.engine.run import Heal, Run
-
-#: By this user every process of a run connects, whether the server asks for a password or not.
-_USER: Final = "default"
 
 
 def credentials(
@@ -40,36 +37,37 @@ def credentials(
         raise UsageError(
             "credentials changes nothing", where=run.step.place, hint='write `password: true` or `rules: ["-brpop"]`'
         )
+    user = run.broker(broker).username
     with answering():
         redis: Any = run.redis(broker, 0)
-        before = _rules_of(redis)
+        before = _rules_of(redis, user)
         # One command, so that nobody is in between. `resetpass` also takes back that no password is needed.
-        _set_user(run, redis, [*(["resetpass", f">{secrets.token_hex(16)}"] if password else []), *(rules or ())])
-        killed = int(redis.client_kill_filter(user=_USER)) if client_kill else 0
+        _set_user(run, redis, user, [*(["resetpass", f">{secrets.token_hex(16)}"] if password else []), *(rules or ())])
+        killed = int(redis.client_kill_filter(user=user)) if client_kill else 0
     run.tell(connections=killed)
 
     def heal() -> None:
         with answering():
-            redis.execute_command("ACL", "SETUSER", _USER, "reset", *before)
+            redis.execute_command("ACL", "SETUSER", user, "reset", *before)
 
     return heal
 
 
-def _rules_of(redis: Any) -> list[str]:
+def _rules_of(redis: Any, user: str) -> list[str]:
     """What the user is by now, in the words of ACL SETUSER: ``on``, hashes of passwords, keys, channels, commands."""
     for line in redis.acl_list():
         text = line.decode() if isinstance(line, bytes) else str(line)
         _, name, *rules = text.split(" ")
-        if name == _USER:
+        if name == user:
             return rules
-    raise UsageError(f"the server has no user {_USER!r}", hint="leave out the option `aclfile`")
+    raise UsageError(f"the server has no user {user!r}", hint="leave out the option `aclfile`")
 
 
-def _set_user(run: Run, redis: Any, rules: list[str]) -> None:
+def _set_user(run: Run, redis: Any, user: str, rules: list[str]) -> None:
     from redis import ResponseError
 
     try:
-        redis.execute_command("ACL", "SETUSER", _USER, *rules)
+        redis.execute_command("ACL", "SETUSER", user, *rules)
     except ResponseError as error:
         raise UsageError(
             f"the server does not take these rules: {error}", where=run.step.place, hint="see ACL SETUSER"
