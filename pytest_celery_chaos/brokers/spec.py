@@ -45,7 +45,7 @@ class BrokerSpec:
         `main-2` …, the Sentinels `main-sentinel-1` …; `main` is the primary of the moment.
     :param replicas: how many copy the primary.
     :param down_after: how long a server may keep silent until a Sentinel takes it for dead
-        (`down-after-milliseconds`).
+        (`down-after-milliseconds`). It asks once a second: with one second a busy machine is enough for a death.
     :param allow: the same address once more: faults may touch what it holds and whom it serves, and at the end of the
         run it is emptied (FLUSHALL).
     """
@@ -71,7 +71,7 @@ class BrokerSpec:
     allow: str | None = None
     topology: Topology = "standalone"
     replicas: Count = 2
-    down_after: Duration = 1.0
+    down_after: Duration = 3.0
 
     def runs_in(self, preferred: Provider) -> Provider | Literal["external"]:
         """Where it runs, in a session that prefers so: what the spec says, or cannot be otherwise, comes first."""

@@ -55,10 +55,8 @@ def run(session: Session) -> Iterator[Any]:
             broker=BrokerSpec(acl=rules["broker"], **spec),  # type: ignore[arg-type]
             backend=BrokerSpec("backend", acl=rules["backend"], **spec),  # type: ignore[arg-type]
             workers={
-                name: WorkerSpec(
-                    name, celery=celery, queues=["celery", "orders", "news"], start=name == "a" and not without
-                )
-                for name in "ab"
+                name: WorkerSpec(name, celery=celery, queues=["celery", "orders", "news"], start=not without and starts)
+                for name, starts in (("a", True), ("b", False))
             },
         )
         begun.append(start(plan, session))
