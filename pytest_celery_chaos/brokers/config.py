@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -40,12 +41,15 @@ def check(spec: BrokerSpec) -> None:
     :raises UsageError: a reserved or malformed option, or save points without RDB.
     """
     where = f"broker {spec.name}"
-    if spec.image is not None and (spec.provider == "local" or spec.path is not None):
-        raise UsageError(
-            f"image {spec.image!r} for a server that is no container",
-            where=where,
-            hint="`provider: container`, without `path:`",
-        )
+    for key in ("image", "mem_limit"):
+        if getattr(spec, key) is not None and (spec.provider == "local" or spec.path is not None):
+            raise UsageError(
+                f"{key} {getattr(spec, key)!r} for a server that is no container",
+                where=where,
+                hint="`provider: container`, without `path:`",
+            )
+    if spec.mem_limit is not None and not re.fullmatch(r"\d+[bkmgBKMG]?", spec.mem_limit):
+        raise UsageError(f"mem_limit {spec.mem_limit!r}", where=where, hint="a number and b, k, m or g: `64m`")
     _check_address(spec, where)
     if spec.topology != "standalone" and spec.socket:
         raise UsageError(
@@ -90,8 +94,8 @@ def check(spec: BrokerSpec) -> None:
 
 def _check_address(spec: BrokerSpec, where: str) -> None:
     """A server that is only an address is as it is; what is said of addresses alone is said of one."""
-    ours = ("version", "path", "image", "save", "maxmemory", "maxmemory_policy", "password", "acl", "socket", "tls")
-    given = [name for name in (*ours, "options") if getattr(spec, name)]
+    ours = ("version", "path", "image", "mem_limit", "save", "maxmemory", "maxmemory_policy", "password", "acl")
+    given = [name for name in (*ours, "socket", "tls", "options") if getattr(spec, name)]
     given += ["persistence"] * (spec.persistence != "none")
     given += ["topology"] * (spec.topology != "standalone")
     if spec.address is not None and given:

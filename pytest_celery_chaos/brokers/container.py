@@ -213,6 +213,8 @@ class ContainerServer(RedisServer):
                 str(self._shared): {"bind": str(self._shared), "mode": "rw"},
             },
             network=network.name,
+            mem_limit=self.spec.mem_limit,
+            memswap_limit=self.spec.mem_limit,  # the same: no swap, in which it would only become slow
             networking_config={network.name: EndpointConfig(version.__version__, ipv4_address=self.address)},
         )
 

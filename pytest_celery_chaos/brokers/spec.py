@@ -36,6 +36,9 @@ class BrokerSpec:
     :param provider: whether it is a process of this machine or runs in a container. Default: the setting
         `chaos_provider`.
     :param image: the container's image, instead of the official one of server and version.
+    :param mem_limit: what the kernel gives its container, `64m`, swap included (Docker's and Compose's `mem_limit`). At
+        the limit the kernel kills the server, whose `offline` then says `oom`; where it only stalls there is no
+        `offline`.
     :param address: `host:port` of a server that is there already and empty. What it holds is nobody's to break, unless
         *allow* says so; faults that need its process cannot be done to it.
     :param username: who the run is there (ACL); with *password_from*.
@@ -65,6 +68,7 @@ class BrokerSpec:
     path: str | None = None
     provider: Provider | None = None
     image: str | None = None
+    mem_limit: str | None = None
     address: str | None = None
     username: str | None = None
     password_from: str | None = None
@@ -79,7 +83,9 @@ class BrokerSpec:
             return "external"
         if self.provider is not None:
             return self.provider
-        return "container" if self.image is not None else "local" if self.path is not None else preferred
+        if self.image is not None or self.mem_limit is not None:
+            return "container"
+        return "local" if self.path is not None else preferred
 
     @property
     def members(self) -> list[str]:

@@ -325,6 +325,14 @@ class Environment:
     def _offline(self, source: str, child: Child, *, asked: bool) -> None:
         ended = child.exit
         assert ended is not None
+        more: dict[str, Any] = {"oom": True} if ended.oom else {}  # most ends are not that
         self._live.emit(
-            "offline", source=source, code=ended.code, signal=ended.signal, ended=child.pid, asked=asked, reaped=ended.t
+            "offline",
+            source=source,
+            code=ended.code,
+            signal=ended.signal,
+            ended=child.pid,
+            asked=asked,
+            reaped=ended.t,
+            **more,
         )

@@ -149,7 +149,8 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
             for role, about in ROLES.items()
         },
         # seen from outside
-        "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped",
+        "offline": "a process has ended: code or signal, asked (a step or the harness ended it), ended (pid), reaped, "
+        "oom (the kernel killed it at its container's memory limit)",
         "promoted": "Sentinels have made it the primary, and each tells clients so: instead_of, epoch",
         "demoted": "Sentinels have made a replica of a server that took itself for the primary: its connections are "
         "closed",

@@ -22,17 +22,20 @@ class Exit:
     """How a process ended: with an exit code, or by a signal.
 
     :param t: nanoseconds of CLOCK_MONOTONIC, read right after it was reaped.
+    :param oom: the kernel killed it, or another process of its container, at the container's memory limit.
     """
 
     code: int | None
     signal: int | None
     t: int
+    oom: bool = False
 
     def __str__(self) -> str:
         if self.signal is None:
             return f"exit code {self.code}"
         try:
-            return f"killed by {signals.Signals(self.signal).name}"
+            name = signals.Signals(self.signal).name
+            return f"killed by {name}{' of the kernel, out of memory' if self.oom else ''}"
         except ValueError:  # a real-time signal has no name
             return f"killed by signal {self.signal}"
 

@@ -76,16 +76,27 @@ class Started(Child):
 
     def _follow(self) -> None:
         code = _SIGNALLED + signals.SIGKILL  # of one that was removed before it could be asked
+        now, oom = None, False
         try:
             with self._log.open("ab", buffering=0) as log:
                 for chunk in self._output:
                     log.write(chunk)
             code = int(self._container.wait()["StatusCode"])
+            now = time.monotonic_ns()
+            oom = code == _SIGNALLED + signals.SIGKILL and self._out_of_memory()
         except Exception as error:  # an engine that is gone, whatever its client then raises
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
                 log.write(f"celery-chaos: how it ended is not known: {error}\n")
         died = code > _SIGNALLED
-        self.ended(Exit(None if died else code, code - _SIGNALLED if died else None, time.monotonic_ns()))
+        self.ended(Exit(None if died else code, code - _SIGNALLED if died else None, now or time.monotonic_ns(), oom))
+
+    def _out_of_memory(self) -> bool:
+        """Whether the engine says that the kernel killed it; of a container without a limit nobody needs to ask."""
+        if not self._container.attrs["HostConfig"]["Memory"]:
+            return False
+        with already_gone():
+            self._container.reload()
+        return bool(self._container.attrs["State"]["OOMKilled"])
 
 
 @contextlib.contextmanager
