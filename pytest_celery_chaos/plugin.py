@@ -67,6 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("chaos_server", "the server that scenarios and fixtures use unless they name one: valkey-9.1")
     parser.addini("chaos_proxy", "what links go through, where that can do what is asked: resp, toxiproxy")
     parser.addini("chaos_provider", "where brokers and workers run unless they say it: local, container")
+    parser.addini("chaos_images", "images to take instead, one a line: redis:8.0 = registry/redis:8.0", type="linelist")
     parser.addini("chaos_runs", "folder that runs are stored in", default=".celery-chaos/runs")
     parser.addini("chaos_retention", "which finished runs are kept: all, failed, last:N", default="last:200")
 
@@ -81,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for option, known in (("proxy", PROXIES), ("provider", PROVIDERS)):
         if (said := config.getini(f"chaos_{option}")) not in ("", *known):
             raise pytest.UsageError(f"chaos_{option}: no {option} is called {said!r}: {' or '.join(known)}")
+    images_of(config)
     config.stash[RESULTS] = Results(config)
     config.pluginmanager.register(config.stash[RESULTS], "celery_chaos_results")
     if hasattr(config, "workerinput"):
@@ -187,9 +189,24 @@ def session_of(config: pytest.Config) -> Session:
         proxy: Any = config.getoption("--chaos-proxy") or config.getini("chaos_proxy") or "resp"
         provider: Any = config.getoption("--chaos-provider") or config.getini("chaos_provider") or "local"
         config.stash[SESSION] = Session(
-            store_of(config), keep=config.getoption("--chaos-keep"), proxy=proxy, provider=provider
+            store_of(config),
+            keep=config.getoption("--chaos-keep"),
+            proxy=proxy,
+            provider=provider,
+            images=images_of(config),
         )
     return config.stash[SESSION]
+
+
+def images_of(config: pytest.Config) -> dict[str, str]:
+    """By an image's name, the one to take in its place."""
+    images = {}
+    for line in config.getini("chaos_images"):
+        name, _, other = (part.strip() for part in line.partition("="))
+        if not name or not other:
+            raise pytest.UsageError(f"chaos_images: {line!r}: write NAME = OTHER, an image and the one to take instead")
+        images[name] = other
+    return images
 
 
 def store_of(config: pytest.Config) -> Path:

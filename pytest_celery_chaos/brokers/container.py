@@ -64,8 +64,8 @@ class ContainerServer(RedisServer):
         self, spec: BrokerSpec, keeper: Keeper, engine: Engine, log: Path, *, on_exit: OnExit | None = None
     ) -> None:
         self.server, self._engine = spec.server, engine
-        self.image: str = image_of(spec, engine)
-        tag = re.search(r":v?(\d+(\.\d+)*)", self.image)
+        self.image: str = engine.instead(image_of(spec, engine))
+        tag = re.search(r":v?(\d+(\.\d+)*)[^/:]*$", self.image)  # not the port of a registry
         self.version = tag[1] if tag else "unknown"  # until it has been asked
         super().__init__(spec, keeper, log, on_exit=on_exit)
         self._container: Any = None

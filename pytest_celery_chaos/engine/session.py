@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +31,20 @@ class Session:
     :param keep: leave processes running at the end (``--chaos-keep``).
     :param proxy: what links go through where a plan leaves it open (``chaos_proxy``).
     :param provider: where servers run for which a plan leaves it open (``chaos_provider``).
+    :param images: by an image's name, the one that is taken in its place (``chaos_images``).
     """
 
     def __init__(
-        self, store: Path, *, keep: bool = False, proxy: ProxyKind = "resp", provider: Provider = "local"
+        self,
+        store: Path,
+        *,
+        keep: bool = False,
+        proxy: ProxyKind = "resp",
+        provider: Provider = "local",
+        images: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.keep, self.proxy, self.provider = store, keep, proxy, provider
+        self._images = images
         #: What the run under way is doing, for the progress line.
         self.doing = ""
         #: Set when the user has interrupted the session: what has not been judged is not judged any more.
@@ -59,7 +67,7 @@ class Session:
         """
         from pytest_celery_chaos.system.engine import Engine
 
-        return Engine(self.keeper)
+        return Engine(self.keeper, self._images)
 
     def provide(self, spec: BrokerSpec, folder: Path, log: Path, *, on_exit: OnExit | None = None) -> RedisServer:
         """Make a server, not started: a process or a container, as its spec or else the session says.

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any, Final
@@ -34,12 +34,14 @@ class Engine:
     """The engine, for one session.
 
     :param keeper: removes what is left.
+    :param images: by an image's name, the one to take in its place (``chaos_images``).
     :raises ServerNotFound: see :func:`connect`.
     :raises UsageError: the keeper cannot speak to that engine.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, images: Mapping[str, str] | None = None) -> None:
         self.label = uuid.uuid4().hex
+        self._images = images or {}
         self.testcontainers = connect()
         self.docker: Any = self.testcontainers.client
         from docker.utils import parse_host
@@ -91,6 +93,10 @@ class Engine:
         tags = [name.removeprefix(f"{repository}:") for name in names]
         numbered = [tag for tag in tags if re.fullmatch(r"\d+(\.\d+)*", tag)]
         return max(numbered, key=lambda tag: [int(part) for part in tag.split(".")], default=None)
+
+    def instead(self, image: str) -> str:
+        """The image that is taken where *image* is named: itself, unless the session says otherwise."""
+        return self._images.get(image, image)
 
     def need(self, image: str, where: str) -> None:
         """Have the image here, pulled if it is not.

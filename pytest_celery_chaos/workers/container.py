@@ -36,7 +36,7 @@ class Container:
     def __init__(self, spec: WorkerSpec, engine: Engine, folders: Sequence[Path]) -> None:
         self._engine, self._spec, self._folders = engine, spec, folders
         self._where = f"worker {spec.name!r}"
-        self.image = spec.image or f"{REPOSITORY}:{spec.celery or _minor_of_celery()}"
+        self.image = engine.instead(spec.image or f"{REPOSITORY}:{spec.celery or _minor_of_celery()}")
         self.hostname = self._name()
         self._made_with: tuple[Sequence[str], Mapping[str, str]] | None = None
         self._container: Any = None
