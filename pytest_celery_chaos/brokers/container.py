@@ -58,6 +58,7 @@ class ContainerServer(RedisServer):
     """
 
     bind = "0.0.0.0"
+    contained = True
     every = 0.005
 
     def __init__(

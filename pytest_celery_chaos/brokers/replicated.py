@@ -43,7 +43,9 @@ class Replicated:
         own = {"repl-diskless-sync-delay": "0", **spec.options}
         alone = replace(spec, topology="standalone", options=own)
         self.servers = {name: make(replace(alone, name=name)) for name in spec.members}
-        watching = replace(alone, persistence="none", save=None, maxmemory=None, maxmemory_policy=None, options={})
+        watching = replace(
+            alone, persistence="none", save=None, maxmemory=None, maxmemory_policy=None, mem_limit=None, options={}
+        )
         self.sentinels = {name: make(replace(watching, name=name)) for name in spec.sentinels}
         first, *others = self.servers.values()
         self._primary = first

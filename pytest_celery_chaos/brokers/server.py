@@ -61,6 +61,8 @@ class RedisServer(ABC):
     host: str = "127.0.0.1"
     #: The address that it listens on, as its own configuration has it.
     bind: str = "127.0.0.1"
+    #: Whether it runs in a container.
+    contained: bool = False
     #: Seconds between two PINGs. A process needs 2 ms to its first PONG: asking seldom would cost as much again.
     every: float = 0.0002
 

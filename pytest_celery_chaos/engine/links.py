@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.history.event import Event
     from pytest_celery_chaos.network.armed import Armed
     from pytest_celery_chaos.network.proxy import Proxy
+    from pytest_celery_chaos.system.engine import Engine
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 End = Literal["broker", "backend"]
@@ -43,6 +44,7 @@ class Links:
 
     :param broker: one of the run's servers, by name.
     :param preferred: the proxy of a plan that leaves it open and does nothing that only the other one can do.
+    :param engine: where Toxiproxy runs in containers; None: it is a process.
     :param on_death: called when a proxy has ended before :meth:`close`, on the keeper's thread.
     """
 
@@ -55,11 +57,12 @@ class Links:
         control: Path,
         broker: Callable[[str], RedisServer],
         preferred: ProxyKind,
+        engine: Callable[[], Engine | None],
         on_death: Callable[[Child], None],
     ) -> None:
         self._plan, self._keeper, self._folder, self._control = plan, keeper, folder, control
         self._broker, self._on_death = broker, on_death
-        self._preferred = preferred
+        self._preferred, self._engine = preferred, engine
         self._proxy: LinkProxy | None = None
         self._ends: dict[str, tuple[str, str]] = {}  # of each link its process (`worker:a`) and its server
         self._naming: dict[str, Naming] = {}
@@ -210,7 +213,7 @@ class Links:
     def _toxiproxy(self) -> LinkProxy:
         from pytest_celery_chaos.network.toxiproxy import Toxiproxy
 
-        return Toxiproxy(self._keeper, self._folder / "logs", on_exit=self._died)
+        return Toxiproxy(self._keeper, self._folder / "logs", engine=self._engine(), on_exit=self._died)
 
     def _died(self, child: Child) -> None:
         if not self._closing:

@@ -19,19 +19,24 @@ from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.errors import KeeperGone, ProxyGone, ServerNotFound, UsageError
 from pytest_celery_chaos.network.backend import START_SECONDS, How, known_links, known_toxic
 from pytest_celery_chaos.system import ports, sockets, wait
+from pytest_celery_chaos.system.contained import Started, remove, start
+from pytest_celery_chaos.system.engine import engine_errors
 
 if TYPE_CHECKING:
+    from pytest_celery_chaos.system.engine import Engine
     from pytest_celery_chaos.system.keeper import Child, Keeper
 
 #: Names the server's binary; without it `toxiproxy-server` is looked for on PATH.
 ENVIRONMENT: Final = "CELERY_CHAOS_TOXIPROXY"
 BINARY: Final = "toxiproxy-server"
+#: Toxiproxy's own image, of the version whose behaviour the tests are held to.
+IMAGE: Final = "ghcr.io/shopify/toxiproxy:2.5.0"
 #: toxiproxy-python keeps the address of the one server that it talks to in a class.
 _API: Final = threading.Lock()
 
 
-def find() -> str:
-    """The path of the server's binary.
+def find(*, binary: bool = True) -> str:
+    """The path of the server's binary; nothing where none is wanted.
 
     :raises ServerNotFound: there is none, or toxiproxy-python is not installed.
     """
@@ -41,6 +46,8 @@ def find() -> str:
         raise ServerNotFound(
             "toxiproxy-python is not installed", hint="pip install 'pytest-celery-chaos[toxiproxy]'"
         ) from None
+    if not binary:
+        return ""
     named = os.environ.get(ENVIRONMENT)
     path = shutil.which(named or BINARY)
     if path is None:
@@ -68,13 +75,25 @@ class Toxiproxy:
 
     :param keeper: spawns them, and ends them when the harness dies.
     :param folder: their logs, ``toxiproxy-LINK.log``, are written there.
+    :param engine: where each runs in a container of its own (:data:`IMAGE`), on this machine's network; None: as
+        processes.
     :param on_exit: called on the keeper's thread when one has ended.
     :raises ServerNotFound: see :func:`find`.
     """
 
-    def __init__(self, keeper: Keeper, folder: Path, *, on_exit: Callable[[Child], None] | None = None) -> None:
-        self._binary = find()
+    def __init__(
+        self,
+        keeper: Keeper,
+        folder: Path,
+        *,
+        engine: Engine | None = None,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> None:
+        self._engine, self._binary = engine, find(binary=engine is None)
         self._keeper, self._folder, self._on_exit = keeper, folder, on_exit
+        self._containers: list[tuple[Any, Started]] = []
+        if engine is not None:
+            engine.need(IMAGE, "proxy")
         self._servers: dict[str, _Server] = {}
 
     def __enter__(self) -> Toxiproxy:
@@ -111,14 +130,7 @@ class Toxiproxy:
             raise UsageError(f"there is a link {name!r} already")
         api, port = ports.free_port(), ports.free_port()
         log = self._folder / f"toxiproxy-{name}.log"
-        child = self._keeper.spawn(
-            f"toxiproxy:{name}",
-            [self._binary, "-host", "127.0.0.1", "-port", str(api)],
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            cwd=self._folder,
-            log=log,
-            on_exit=self._on_exit,
-        )
+        child = self._start(f"toxiproxy:{name}", ["-host", "127.0.0.1", "-port", str(api)], log)
         server = self._servers[name] = _Server(child, api, port, upstream[1])
 
         def answers() -> bool:
@@ -131,6 +143,24 @@ class Toxiproxy:
         with self._asking(name) as toxiproxy:
             server.proxy = toxiproxy.create(f"{upstream[0]}:{upstream[1]}", name, listen=f"127.0.0.1:{port}")
         return port
+
+    def _start(self, name: str, options: Sequence[str], log: Path) -> Child:
+        if self._engine is None:
+            return self._keeper.spawn(
+                name,
+                [self._binary, *options],
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                cwd=self._folder,
+                log=log,
+                on_exit=self._on_exit,
+            )
+        with engine_errors("its container cannot be started", where=name, hint="see the engine's own words"):
+            container = self._engine.testcontainers.create(
+                IMAGE, command=list(options), labels=self._engine.labels, network="host"
+            )
+            child = start(container, name, options, log=log, on_exit=self._on_exit)
+        self._containers.append((container, child))
+        return child
 
     def rename(self, name: str, naming: Naming) -> None:
         """Nothing to do: Toxiproxy does not look into what it forwards."""
@@ -214,11 +244,13 @@ class Toxiproxy:
         """End the servers and let go of their ports. Idempotent."""
         for server in self._servers.values():
             with contextlib.suppress(KeeperGone):
-                if server.child.alive:
+                if server.child.alive and self._engine is None:
                     self._keeper.end(server.child)
             for port in (server.api, server.port):
                 ports.release_port(port)
         self._servers.clear()
+        while self._containers:
+            remove(*self._containers.pop())
 
     @contextlib.contextmanager
     def _asking(self, link: str) -> Iterator[Any]:

@@ -7,14 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from extras import missing
+from extras import engine_needed, missing
 from live import Runs
 from started import COMMAND, PYTEST, run
 
 from pytest_celery_chaos.engine.interactive import conclude, start
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import ServerNotFound, UsageError
-from pytest_celery_chaos.network.toxiproxy import find
+from pytest_celery_chaos.network.toxiproxy import IMAGE, find
 from pytest_celery_chaos.scenario.declared import declared_plan
 from pytest_celery_chaos.system import wait
 
@@ -125,3 +125,17 @@ def test_connections_behind_it_are_known_and_a_dead_one_proves_nothing(live_sess
     assert (verdict.value, verdict.exit_code) == ("inconclusive", 6), verdict.why
     assert "the proxy has died" in verdict.why
     assert not other.alive
+
+
+@pytest.mark.usefixtures("preferred")
+def test_where_servers_run_in_containers_it_does_too(
+    runs: Runs, live_session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine_needed(IMAGE)
+    monkeypatch.setattr(live_session, "provider", "container")
+    ran = runs(BENT.format(pool="solo"))
+    assert ran.verdict.value == "holds", ran
+    assert ran.run.links.kind == "toxiproxy"
+    assert (ran.folder / "logs" / "toxiproxy-a-broker.log").stat().st_size
+    labelled = {"label": [f"{key}={value}" for key, value in live_session.engine.labels.items()]}
+    assert live_session.engine.docker.api.containers(all=True, filters=labelled) == []
