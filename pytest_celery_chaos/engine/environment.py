@@ -151,7 +151,8 @@ class Environment:
 
     def _spawner(self, spec: WorkerSpec) -> Spawner:
         """What starts a worker: the keeper, or a container of its own."""
-        return self._session.contain(spec, [self._folder.absolute(), self.control]) or self._keeper
+        sockets = [server.socket_path.parent for server in self.brokers.values() if server.spec.socket]
+        return self._session.contain(spec, [self._folder.absolute(), self.control, *sockets]) or self._keeper
 
     def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What a process of an application is made with.
