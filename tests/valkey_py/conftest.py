@@ -24,6 +24,7 @@ Connect = Callable[..., Connection]
 @pytest.fixture(scope="session", autouse=True)
 def valkey_py() -> None:
     need_valkey()
+    valkey.install()
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +69,6 @@ def server(running: LocalServer) -> LocalServer:
 @pytest.fixture(scope="module", params=("redis", "valkey"))
 def scheme(request: pytest.FixtureRequest) -> str:
     """The client library, by the scheme of its addresses."""
-    valkey.install()
     return str(request.param)
 
 
