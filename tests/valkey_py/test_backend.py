@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -135,6 +136,7 @@ def test_a_wrong_password_is_a_connection_error(scheme: str, launch: Callable[..
         app.backend.get("x")
 
 
+@pytest.mark.skipif(version("celery") < "5.7", reason="Celery knows the option from 5.7 on")
 def test_further_connection_errors_are_kept(app: Celery) -> None:
     app.conf.result_backend_transport_options = {"additional_connection_errors": "builtins.ZeroDivisionError"}
     assert ZeroDivisionError in app.backend.connection_errors
