@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis.connection
 from celery import Celery
+from celery.app.backends import BACKEND_ALIASES
 from extras import need_valkey, server_needed
-from kombu import Connection
+from kombu import Connection, transport
 
 from pytest_celery_chaos import valkey
 from pytest_celery_chaos.brokers.local import LocalServer
@@ -21,10 +22,17 @@ VERSIONS = ("9.1", "8.1")
 Connect = Callable[..., Connection]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def valkey_py() -> None:
+@pytest.fixture(scope="package", autouse=True)
+def installed() -> Iterator[None]:
+    """In this process, and only for these tests: others show what kombu and Celery are without it."""
     need_valkey()
+    tables = (transport.TRANSPORT_ALIASES, transport._transport_cache, BACKEND_ALIASES)
+    before = [dict(table) for table in tables]
     valkey.install()
+    yield
+    for table, was in zip(tables, before, strict=True):
+        table.clear()
+        table.update(was)
 
 
 @pytest.fixture(scope="session")

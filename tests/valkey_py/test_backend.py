@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery, states
 from celery.exceptions import TimeoutError as ResultTimeout
+from redis import CredentialProvider
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.clients.rebind import leave_results_alone
@@ -147,3 +148,23 @@ def test_the_server_is_told_which_library_it_is(app: Celery, server: LocalServer
     (name,) = {each["lib-name"] for each in server.client(1).client_list() if each["name"] != "celery-chaos"}
     library = {"redis": "redis-py", "valkey": "valkey-py"}[scheme]
     assert name.startswith(library), name
+
+
+class Provider(CredentialProvider):
+    """Celery and kombu take redis-py's kind alone; valkey-py only calls it."""
+
+    def get_credentials(self) -> tuple[str]:
+        return ("right",)
+
+
+@pytest.mark.skipif(version("celery") < "5.6", reason="Celery's backend knows providers from 5.6 on")
+def test_a_credential_provider_of_redis_py_serves_both(scheme: str, launch: Callable[..., LocalServer]) -> None:
+    server = launch()
+    server.client(0).config_set("requirepass", "right")
+    url = f"{address(server, scheme)}?credential_provider={__name__}.Provider"
+    app = Celery("shop", broker=url, backend=url, set_as_current=False)
+    app.backend.store_result("t1", 1, states.SUCCESS)
+    assert app.AsyncResult("t1").get(timeout=5) == 1
+    with app.connection_for_write() as connection:
+        connection.default_channel.client.ping()
+    leave_results_alone(app.backend)
