@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pytest_celery_chaos.brokers.keyspace import Keyspace
 from pytest_celery_chaos.engine.plan import AppSpec, Plan
+from pytest_celery_chaos.values import ClientLibrary
 
 #: The application that the file's own `app` and `config` describe.
 MAIN = "main"
@@ -60,9 +61,10 @@ def settings_of(
     :param url: the address of one of a server's databases, as the process's broker or its result backend.
     """
     space = keyspace_of(plan, name, own)
+    library = app_of(plan, name).client or plan.client
     settings: dict[str, Any] = {
-        "broker_url": url("broker", space.broker, space.db),
-        "result_backend": url("backend", space.backend, space.result_db),
+        "broker_url": _by(library, url("broker", space.broker, space.db)),
+        "result_backend": _by(library, url("backend", space.backend, space.result_db)),
     }
     if plan.queues:
         settings["task_queues"] = {
@@ -70,6 +72,11 @@ def settings_of(
             for queue, options in plan.queues.items()
         }
     return merged(settings, config_of(plan, name, own))
+
+
+def _by(library: ClientLibrary, url: str) -> str:
+    """The same address for Celery on another library: a scheme of its own."""
+    return library + url.removeprefix("redis")
 
 
 def processes(plan: Plan) -> dict[str, tuple[str, Mapping[str, Any]]]:
