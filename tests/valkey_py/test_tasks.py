@@ -127,6 +127,14 @@ def test_a_task_that_is_revoked_does_not_run(shop: Any) -> None:
     wait.until(lambda: result.state == "REVOKED", what="the revoke", timeout=10, last=lambda: str(result.state))
 
 
+def test_a_worker_whose_connections_are_cut_goes_on(shop: Any, running: LocalServer) -> None:
+    for kind in ("normal", "pubsub"):
+        running.client(0).client_kill_filter(_type=kind, skipme=True)
+    assert shop("add", 1, 2).delay().get(timeout=20) == 3
+    # Nothing keeps what is broadcast while it does not yet listen again.
+    wait.until(lambda: shop.app.control.ping(timeout=1, limit=1), what="remote control", timeout=20)
+
+
 def test_the_worker_opens_connections_of_its_own_client_alone(shop: Any, scheme: str) -> None:
     made = shop("connections").delay().get(timeout=10)
     assert [name for name, n in made.items() if n] == [scheme]

@@ -226,6 +226,20 @@ def test_a_consumer_whose_connection_is_cut_sees_a_connection_error(connect: Con
             connection.drain_events(timeout=5)
 
 
+def test_a_channel_learns_that_its_connection_is_dropped_and_waits_anew(connect: Connect) -> None:
+    connection, found = connect(), []
+    channel = connection.default_channel
+    with Consumer(channel, [ORDERS], callbacks=[lambda body, message: found.append(body)]):
+        with pytest.raises(socket.timeout):
+            connection.drain_events(timeout=0.2)
+        assert channel._in_poll
+        channel.client.connection.disconnect()  # as kombu does where a reply is overdue
+        assert not channel._in_poll
+        publish(connect(), "a")
+        connection.drain_events(timeout=5)
+    assert found == ["a"]
+
+
 def test_a_unix_socket_with_its_database(server: LocalServer, scheme: str, connect: Connect) -> None:
     connection = connect(f"{scheme}+socket://{server.socket_path}?virtual_host=3", health_check_interval=5)
     publish(connection, "a")
