@@ -59,6 +59,7 @@ def commands() -> None:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--server", help="Run on this server: valkey-9.1, redis-6.2, redis …")
 @click.option("--pool", type=click.Choice(["prefork", "solo", "threads"]), help="For workers that state no pool.")
+@click.option("--client", type=click.Choice(["redis", "valkey"]), help="By redis-py, or by valkey-py.")
 @click.option("-k", "select", help="Only what matches, as pytest's -k.")
 @click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
@@ -70,6 +71,7 @@ def run(
     paths: Sequence[Path],
     server: str | None,
     pool: str | None,
+    client: str | None,
     select: str | None,
     jobs: int,
     times: int,
@@ -88,6 +90,7 @@ def run(
     can_run(chosen, server=server or server_in(ini), pool=pool, select=select, provider=provider)
     options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider)
     options += [f"--chaos-proxy={proxy}"] if proxy else []
+    options += [f"--chaos-client={client}"] if client else []
     options += ["--chaos-keep"] if keep else []
     options += ["-c", str(ini)] if ini else []
     become_pytest([*options, *map(str, chosen)], as_json=as_json)

@@ -35,6 +35,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
         app=config.getini("chaos_app") or "builtin",
         server=config.getoption("--chaos-server") or config.getini("chaos_server") or None,
         pool=config.getoption("--chaos-pool"),
+        client=config.getoption("--chaos-client"),
         declared=marker.kwargs if marker else {},
     )
     request.node.stash[CHAOS] = started

@@ -44,6 +44,8 @@ EXIT_INTERRUPTED = 130
 PROXIES = ("resp", "toxiproxy")
 #: Those of :data:`values.Provider`.
 PROVIDERS = ("local", "container")
+#: Those of :data:`values.ClientLibrary`.
+CLIENTS = ("redis", "valkey")
 SESSION = pytest.StashKey["Session"]()
 RESULTS = pytest.StashKey["Results"]()
 #: The test's own run, left here by the fixture however it was asked for, to be judged when the test's code is through.
@@ -53,6 +55,7 @@ CHAOS: pytest.StashKey[Chaos] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "chaos testing of Celery brokers")
     group.addoption("--chaos-server", metavar="NAME", help="run on this server: valkey-9.1, redis-6.2, redis …")
+    group.addoption("--chaos-client", choices=CLIENTS, help="Celery reaches servers by redis-py, or by valkey-py")
     group.addoption("--chaos-pool", metavar="POOL", help="run workers that state no pool on this one")
     group.addoption("--chaos-proxy", choices=PROXIES, help="what links go through, where that can do what is asked")
     group.addoption(
@@ -142,7 +145,8 @@ class ScenarioFile(pytest.File):
 
         server = self.config.getoption("--chaos-server") or self.config.getini("chaos_server") or None
         try:
-            plans = plans_of(self.path, server=server, pool=self.config.getoption("--chaos-pool"))
+            options = {name: self.config.getoption(f"--chaos-{name}") for name in ("pool", "client")}
+            plans = plans_of(self.path, server=server, **options)
         except ChaosError as error:
             raise self.CollectError(str(error)) from None
         times = self.config.getoption("--chaos-times")

@@ -73,6 +73,8 @@ BrokerRef: TypeAlias = Annotated[str, Ref("broker")]
 LinkRef: TypeAlias = Annotated[str, Ref("link")]
 #: What links go through: our own proxy, which speaks RESP, or Toxiproxy.
 ProxyKind: TypeAlias = Literal["resp", "toxiproxy"]
+#: The library by which Celery reaches its servers: redis-py, or valkey-py by ``valkey://``.
+ClientLibrary: TypeAlias = Literal["redis", "valkey"]
 #: Where servers and workers run: as processes of this machine, or in containers.
 Provider: TypeAlias = Literal["local", "container"]
 #: What a command on a link is to Celery: a key of :data:`pytest_celery_chaos.history.wire.ROLES`.

@@ -27,6 +27,12 @@ def need_statedb() -> None:
         missing("celery-redis-statedb is not installed: pip install pytest-celery-chaos[statedb]")
 
 
+def need_valkey() -> None:
+    """valkey-py, of the extra ``valkey``. No folder of tests may be called ``valkey``: it would be imported instead."""
+    if importlib.util.find_spec("valkey") is None:
+        missing("valkey-py is not installed: pip install pytest-celery-chaos[valkey]")
+
+
 @contextmanager
 def server_needed() -> Iterator[None]:
     """Around what looks for a server."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_celery_chaos.clients.spec import BeatSpec
-from pytest_celery_chaos.workers.recorded import Recorded, celery
+from pytest_celery_chaos.workers.recorded import Recorded, celery, packages
 
 #: What becomes of the schedule's file before a start: it is kept, lost, cut to half its length (as a crash in the
 #: middle of a write leaves it), or empty (as a full disk, or a crash before the data was written, leaves it). Where
@@ -39,7 +39,14 @@ class Beat(Recorded):
         """The beat's command line, as a user would type it."""
         spec = self.spec
         self.file.parent.mkdir(exist_ok=True)
-        line = [*celery(spec.celery, self._app), "beat", "--loglevel", "INFO", "--schedule", str(self.file)]
+        line = [
+            *celery(spec.celery, self._app, packages(self.settings)),
+            "beat",
+            "--loglevel",
+            "INFO",
+            "--schedule",
+            str(self.file),
+        ]
         if spec.scheduler:
             line += ["--scheduler", spec.scheduler]
         return [*line, *spec.options]

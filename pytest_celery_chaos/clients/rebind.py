@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_celery_chaos.errors import ForeignBroker, UsageError, redact
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder import in_process, overlay
+from pytest_celery_chaos.workers.recorded import by_valkey
 
 #: What an application caches of its broker and backend, over Celery 5.3 to 5.7: attribute of the app, or of a part.
 _CACHED = ("_pool", "_backend_cache")
@@ -45,6 +46,10 @@ class Rebound:
                 f"the application {self._target!r} cannot be imported: {error}",
                 hint="name it as `celery -A` takes it, and run pytest where it can be imported",
             ) from error
+        if by_valkey(self._settings):
+            from pytest_celery_chaos import valkey
+
+            valkey.install()  # it stays: it adds an address, and changes none
         in_process.install(str(self._ledgers), "client:test", str(self._control))
         overlay.lay(self._settings, [self.app])
         self._put_aside()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pytest_celery_chaos.brokers.keyspace import Keyspace
 from pytest_celery_chaos.engine.plan import AppSpec, Plan
+from pytest_celery_chaos.values import ClientLibrary
 
 #: The application that the file's own `app` and `config` describe.
 MAIN = "main"
@@ -65,9 +66,10 @@ def settings_of(
     :param options: what kombu and Celery must be told beside the address of a server.
     """
     space = keyspace_of(plan, name, own)
+    library = app_of(plan, name).client or plan.client
     settings: dict[str, Any] = {
-        "broker_url": url("broker", space.broker, space.db),
-        "result_backend": url("backend", space.backend, space.result_db),
+        "broker_url": _by(library, url("broker", space.broker, space.db)),
+        "result_backend": _by(library, url("backend", space.backend, space.result_db)),
     }
     for setting, server in (
         ("broker_transport_options", space.broker),
@@ -81,6 +83,13 @@ def settings_of(
             for queue, options in plan.queues.items()
         }
     return merged(settings, config_of(plan, name, own))
+
+
+def _by(library: ClientLibrary, url: str) -> str:
+    """The same address, or addresses of Sentinels, for Celery on that library: a scheme of its own."""
+    if library == "redis":
+        return url
+    return ";".join(f"valkey{each.removeprefix('redis')}" for each in url.split(";"))
 
 
 def processes(plan: Plan) -> dict[str, tuple[str, Mapping[str, Any]]]:

@@ -18,7 +18,14 @@ from pytest_celery_chaos.history.verdict import Verdict
 
 
 def begin(
-    session: Session, *, title: str, app: str, server: str | None, pool: str | None, declared: Mapping[str, Any]
+    session: Session,
+    *,
+    title: str,
+    app: str,
+    server: str | None,
+    pool: str | None,
+    declared: Mapping[str, Any],
+    client: str | None = None,
 ) -> Chaos:
     """Start the environment that *declared* describes (the arguments of the ``chaos`` marker), and wait for it.
 
@@ -27,7 +34,8 @@ def begin(
     """
     from pytest_celery_chaos.scenario.declared import declared_plan
 
-    plan = declared_plan({"app": app, "workers": {"a": {}}, **declared}, title=title, server=server, pool=pool)
+    said = {"app": app, "workers": {"a": {}}, **declared}
+    plan = declared_plan(said, title=title, server=server, pool=pool, client=client)
     return start(plan, session)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.spec import BeatSpec, ClientSpec
-from pytest_celery_chaos.values import AtLeast, BrokerRef, ProxyKind
+from pytest_celery_chaos.values import AtLeast, BrokerRef, ClientLibrary, ProxyKind
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: The number of one of a server's databases.
@@ -104,6 +104,7 @@ class AppSpec:
     :param db: the database of its messages.
     :param backend: the server that holds its results; default: the file's backend, or else its broker.
     :param result_db: the database of its results; default: 1 on its broker, 0 on a server for results.
+    :param client: by which library its processes reach their servers; default: what the file says.
     """
 
     app: str | None = None
@@ -112,6 +113,7 @@ class AppSpec:
     db: Database = 0
     backend: BrokerRef | None = None
     result_db: Database | None = None
+    client: ClientLibrary | None = None
 
 
 def _one_client() -> Mapping[str, ClientSpec]:
@@ -125,6 +127,7 @@ class Plan:
     :param app: ``builtin``, or the user's own as ``proj.celery:app``.
     :param config: Celery settings for every worker and client, merged over the application's.
     :param apps: applications beside, or instead of, ``main``, by name.
+    :param client: by which library processes reach their servers; `valkey` is valkey-py, by ``valkey://``.
     :param clients: by name; the first is the one that steps mean if they name none.
     :param backend: a server of its own for results; None: database 1 of the broker.
     :param links: names of the ways through a proxy; all others are direct.
@@ -143,6 +146,7 @@ class Plan:
     app: str = "builtin"
     config: Mapping[str, Any] = field(default_factory=dict)
     apps: Mapping[str, AppSpec] = field(default_factory=dict)
+    client: ClientLibrary = "redis"
     clients: Mapping[str, ClientSpec] = field(default_factory=_one_client)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     broker: BrokerSpec = field(default_factory=BrokerSpec)

@@ -15,29 +15,41 @@ from pytest_celery_chaos.scenario.model import Format, Scenario
 from pytest_celery_chaos.scenario.problems import nearest
 from pytest_celery_chaos.scenario.read import load_scenario
 from pytest_celery_chaos.scenario.vocabulary import Vocabulary
+from pytest_celery_chaos.values import ClientLibrary
 from pytest_celery_chaos.workers.spec import Pool, WorkerSpec
 
 
 def plans_of(
-    path: Path | str, *, server: str | None = None, pool: str | None = None, vocabulary: Vocabulary | None = None
+    path: Path | str,
+    *,
+    server: str | None = None,
+    pool: str | None = None,
+    client: str | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> list[Plan]:
     """The plans of a scenario file: :func:`load_scenario` and :func:`compile_scenario`."""
-    return compile_scenario(load_scenario(path, vocabulary), server=server, pool=pool)
+    return compile_scenario(load_scenario(path, vocabulary), server=server, pool=pool, client=client)
 
 
-def compile_scenario(scenario: Scenario, *, server: str | None = None, pool: str | None = None) -> list[Plan]:
+def compile_scenario(
+    scenario: Scenario, *, server: str | None = None, pool: str | None = None, client: str | None = None
+) -> list[Plan]:
     """One plan for each variant.
 
     :param server: ``valkey``, ``redis`` or one with its version (``valkey-9.1``), instead of what the file says.
         A backend that states a server of its own keeps it.
     :param pool: for the workers that do not state theirs. Where there is none, or the file's ``pools`` leave it out,
         the plan says so in ``skip``.
-    :raises UsageError: *server* or *pool* is unknown.
+    :param client: the library by which Celery reaches its servers (``redis``, ``valkey``), instead of what the file
+        says; an application that states its own keeps it.
+    :raises UsageError: *server*, *pool* or *client* is unknown.
     """
     chosen = server_of(server) if server else None
     if pool is not None and pool not in get_args(Pool):
         raise UsageError(f"no pool is called {pool!r}", hint=nearest(pool, get_args(Pool)))
-    return [_plan(scenario.file, name, said, chosen, pool) for name, said in scenario.formats.items()]
+    if client is not None and client not in get_args(ClientLibrary):
+        raise UsageError(f"no client library is called {client!r}", hint="write redis or valkey")
+    return [_plan(scenario.file, name, said, chosen, pool, client) for name, said in scenario.formats.items()]
 
 
 def server_of(text: str) -> Mapping[str, Any]:
@@ -52,7 +64,14 @@ def _on(spec: BrokerSpec, server: Mapping[str, Any]) -> BrokerSpec:
     return spec if spec.address or spec.image else replace(spec, **server, path=None)
 
 
-def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any] | None, pool: str | None) -> Plan:
+def _plan(
+    file: str,
+    variant: str | None,
+    said: Format,
+    server: Mapping[str, Any] | None,
+    pool: str | None,
+    client: Any,
+) -> Plan:
     broker = BrokerSpec(**said.broker)
     backend = None if said.backend is None else BrokerSpec(**said.backend, name="backend")
     if server:
@@ -74,6 +93,7 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         app=said.app,
         config=said.config,
         apps={name: AppSpec(**given) for name, given in said.apps.items()},
+        client=client or said.client,
         clients=clients,
         beats={name: BeatSpec(**given, name=name) for name, given in said.beats.items()},
         queues=said.queues,
@@ -88,6 +108,7 @@ def _plan(file: str, variant: str | None, said: Format, server: Mapping[str, Any
         expect=[entry.expectation for entry in said.expect],
         axes={
             "server": "-".join(filter(None, (broker.server, broker.version))),
+            "client": client or said.client,
             "pool": "+".join(dict.fromkeys(worker.pool for worker in workers.values())),
         },
         skip=_skip(said, pool),

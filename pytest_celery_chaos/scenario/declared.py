@@ -19,7 +19,9 @@ from pytest_celery_chaos.scenario.vocabulary import Vocabulary
 _BY_CODE = ("scenario", "steps", "variants", "expect", "pools")
 
 
-def declared_plan(declared: Mapping[str, Any], *, title: str, server: str | None, pool: str | None) -> Plan:
+def declared_plan(
+    declared: Mapping[str, Any], *, title: str, server: str | None, pool: str | None, client: str | None = None
+) -> Plan:
     """The plan of a test's environment.
 
     :param declared: the arguments of the ``chaos`` marker: keys of a scenario file.
@@ -33,7 +35,7 @@ def declared_plan(declared: Mapping[str, Any], *, title: str, server: str | None
     check_names(node, decoder.uses, decoder.vocabulary, decoder.problems)
     _raise_any(decoder, given)
     said = Format(scenario=title, steps=(), **given)
-    return compile_scenario(Scenario("", {None: said}), server=server, pool=pool)[0]
+    return compile_scenario(Scenario("", {None: said}), server=server, pool=pool, client=client)[0]
 
 
 def moment_of(given: Mapping[str, Any] | Moment) -> Moment:

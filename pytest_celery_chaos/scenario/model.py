@@ -13,7 +13,7 @@ from pytest_celery_chaos.scenario import fields
 from pytest_celery_chaos.scenario.decode import Decoder
 from pytest_celery_chaos.scenario.entries import ExpectEntry, ExpectList, StepEntry, StepList
 from pytest_celery_chaos.scenario.tree import Node
-from pytest_celery_chaos.values import Duration, LinkRef, ProxyKind
+from pytest_celery_chaos.values import ClientLibrary, Duration, LinkRef, ProxyKind
 from pytest_celery_chaos.workers.spec import Pool, Profile, WorkerSpec
 
 
@@ -69,6 +69,8 @@ class Format:
     :param config: Celery settings for every worker and client, merged over the application's.
     :param apps: by name, further applications with settings, databases and prefixes of their own; `main` is the one
         that `app` and `config` describe, and may be listed to give it other databases.
+    :param client: by which library Celery reaches its servers: `redis` is redis-py, `valkey` is valkey-py by
+        `valkey://`, which the harness brings (docs/valkey.md).
     :param clients: by name, the processes that publish; the first is meant where a step names none. Default: one,
         `main`.
     :param beats: by name, the `celery beat` processes.
@@ -95,6 +97,7 @@ class Format:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     apps: Mapping[str, Annotated[Mapping[str, Any], Part(AppSpec)]] = field(default_factory=dict)
+    client: ClientLibrary = "redis"
     clients: Mapping[str, Annotated[Mapping[str, Any], Part(ClientSpec, but=("name",))]] = field(default_factory=dict)
     beats: Mapping[str, Annotated[Mapping[str, Any], Part(BeatSpec, but=("name",))]] = field(default_factory=dict)
     queues: Mapping[str, Annotated[Mapping[str, Any], Part(QueueSpec)]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pytest_celery_chaos.system.child import Child
 from pytest_celery_chaos.system.contained import Started, remove, start
 from pytest_celery_chaos.system.engine import Engine, engine_errors
-from pytest_celery_chaos.workers.recorded import INSIDE
+from pytest_celery_chaos.workers.recorded import INSIDE, VALKEY
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: Of a worker that names no image: Celery in its version, and nothing of an application's.
@@ -81,7 +81,7 @@ class Container:
         return self._spec.container_hostname or uuid.uuid4().hex[:12]
 
     def _create(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Any:
-        mounts = {str(INSIDE): {"bind": str(INSIDE), "mode": "ro"}}
+        mounts = {str(folder): {"bind": str(folder), "mode": "ro"} for folder in (INSIDE, VALKEY)}
         mounts |= {str(folder): {"bind": str(folder), "mode": "rw"} for folder in self._folders}
         more: dict[str, Any] = {}
         if self._spec.image is None:  # then the application is here, and not in the image

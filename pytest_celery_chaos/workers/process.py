@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pytest_celery_chaos.workers import statedb
 from pytest_celery_chaos.workers.container import Container
-from pytest_celery_chaos.workers.recorded import Recorded, celery
+from pytest_celery_chaos.workers.recorded import Recorded, celery, packages
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 _FAST: Final = ("--without-gossip", "--without-mingle", "--without-heartbeat")
@@ -40,7 +40,7 @@ class Worker(Recorded):
         """The worker's command line, as a user would type it."""
         spec = self.spec
         if self.container is None:
-            line = celery(spec.celery, self._app, statedb.packages(spec))
+            line = celery(spec.celery, self._app, (*statedb.packages(spec), *packages(self.settings)))
         else:  # what the image has
             line = ["celery", "-A", self._app]
         line += ["worker", "--loglevel", "INFO", "--hostname", spec.hostname or self.hostname]

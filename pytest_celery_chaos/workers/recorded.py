@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The folder that goes first on a recorded process's PYTHONPATH: `sitecustomize`, the recorder, the built-in tasks.
 INSIDE: Final = Path(__file__).parent / "inside"
+#: ``valkey://`` for Celery, for processes in whose environment this package is not installed.
+VALKEY: Final = Path(__file__).parent.parent / "valkey"
 BUILTIN_APP: Final = "celery_chaos_tasks:app"
 _BROKER_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 #: How a process is asked to stop. Soft and cold are one signal: `worker_soft_shutdown_timeout` tells them apart.
@@ -51,12 +53,24 @@ def recorded_environment(
     # A second fence, should the recorder never get in (`python -E`): nobody's own broker is ever reached.
     environment |= dict.fromkeys(_BROKER_VARIABLES, settings["broker_url"])
     environment["CELERY_RESULT_BACKEND"] = settings["result_backend"]
+    if by_valkey(settings):
+        environment["CELERY_CHAOS_VALKEY"] = str(VALKEY)
     environment["CELERY_CHAOS_LEDGERS"] = str(ledgers)
     environment["CELERY_CHAOS_SOURCE"] = source
     environment["CELERY_CHAOS_CONTROL"] = str(control)
     environment["CELERY_CHAOS_SETTINGS"] = json.dumps(settings)
     environment["CELERY_CHAOS_COUNTER"] = str(ledgers.parent / "executions.txt")
     return environment
+
+
+def by_valkey(settings: Mapping[str, Any]) -> bool:
+    """Whether an address in *settings* is one of valkey-py's, which Celery does not know by itself."""
+    return any(str(settings.get(name)).startswith("valkey") for name in ("broker_url", "result_backend"))
+
+
+def packages(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the environment of another Celery version needs for the addresses in *settings*."""
+    return ("valkey",) if by_valkey(settings) else ()
 
 
 class Spawner(Protocol):

@@ -19,6 +19,7 @@ from pytest_celery_chaos.engine.gate import Gate
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.system.keeper import Child, Keeper
+from pytest_celery_chaos.workers.recorded import VALKEY, by_valkey
 from pytest_celery_chaos.workers.runtime import python_for
 
 INSIDE = Path(pytest_celery_chaos.workers.__file__).parent / "inside"
@@ -190,7 +191,11 @@ class Lab:
             environment["CELERY_CHAOS_LEDGERS"] = str(folder)
             environment["CELERY_CHAOS_SOURCE"] = source
             environment["CELERY_CHAOS_CONTROL"] = str(self.control)
-            environment["CELERY_CHAOS_SETTINGS"] = json.dumps({**self.addresses, **(settings or {})})
+            laid = {**self.addresses, **(settings or {})}
+            environment["CELERY_CHAOS_SETTINGS"] = json.dumps(laid)
+            if by_valkey(laid):
+                environment["CELERY_CHAOS_VALKEY"] = str(VALKEY)
+                packages = (*packages, "valkey")
         log = folder / "log"
         child = self.keeper.spawn(
             source,

@@ -102,7 +102,9 @@ def test_a_pool_on_which_the_file_makes_no_sense_skips_it_with_a_reason() -> Non
     assert plans(stated, pool="solo")[0].skip is None
 
 
-@pytest.mark.parametrize("chosen", [{"server": "mysql"}, {"server": "valkey-"}, {"pool": "gevent"}])
+@pytest.mark.parametrize(
+    "chosen", [{"server": "mysql"}, {"server": "valkey-"}, {"pool": "gevent"}, {"client": "glide"}]
+)
 def test_an_unknown_server_or_pool_is_a_usage_error(chosen: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="is called"):
         plans("workers: {a: {}}\nsteps: [send: add]\n", **chosen)
@@ -113,6 +115,19 @@ def test_a_mistake_in_two_variants_is_told_once_and_one_in_one_variant_names_its
         plans("variants: {x: {h: warm}, y: {h: wram}}\nworkers: {a: {}}\nsteps:\n- stop: {worker: b, how: $h}\n")
     assert str(caught.value).count("no worker is called 'b'") == 1
     assert "not 'wram' (from $h)" in str(caught.value)
+
+
+def test_the_client_library_reaches_every_address() -> None:
+    said = "apps: {old: {client: redis}}\nworkers: {a: {}}\nsteps: [send: add]\n"
+
+    def brokers(plan: Plan, url: str) -> list[str]:
+        return [settings_of(plan, name, {}, lambda *_: url)["broker_url"] for name in ("main", "old")]
+
+    assert brokers(plans(said)[0], "redis://x/0") == ["redis://x/0"] * 2
+    for (plan,) in (plans(f"client: valkey\n{said}"), plans(said, client="valkey")):
+        assert plan.axes["client"] == "valkey"
+        assert brokers(plan, "redis://x/0") == ["valkey://x/0", "redis://x/0"]
+        assert brokers(plan, "redis+socket:///x.sock")[0] == "valkey+socket:///x.sock"
 
 
 def test_apps_and_clients_reach_the_plan_each_with_a_keyspace_of_its_own() -> None:

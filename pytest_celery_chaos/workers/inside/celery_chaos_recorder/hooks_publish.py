@@ -1,8 +1,8 @@
 """Every publish of a task, in clients and in workers, and what is certain about it.
 
 ``ok``: it returned. ``fail``: certainly nothing was sent. ``unknown``: an attempt may have reached the server. A push
-counts as sent from the moment at which redis-py hands its bytes to the socket, and as refused once the server has
-answered with an error.
+counts as sent from the moment at which redis-py or valkey-py hands its bytes to the socket, and as refused once the
+server has answered with an error.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _put(original: Method) -> Method:
 
 def _is_answer(error: BaseException) -> bool:
     """Whether the server itself has said no."""
-    names = {cls.__name__ for cls in type(error).mro() if cls.__module__ == "redis.exceptions"}
+    names = {cls.__name__ for cls in type(error).mro() if cls.__module__ in ("redis.exceptions", "valkey.exceptions")}
     return bool(names & {"ResponseError", "BusyLoadingError"})
 
 
@@ -194,7 +194,7 @@ def _send_task(original: Method) -> Method:
 
 
 def patch(module: ModuleType) -> None:
-    """Change ``celery.app.amqp``, ``celery.app.base``, ``kombu.transport.redis`` or ``redis.connection``."""
+    """Change ``celery.app.amqp`` or ``base``, ``kombu.transport.redis``, or the ``connection`` of a client library."""
     if module.__name__ == "celery.app.base":
         wrap(module, "Celery.send_task", _send_task)
     elif module.__name__ == "celery.app.amqp":

@@ -21,7 +21,7 @@ FIRST = frozenset({"celery", "kombu"})
 #: module of Celery or kombu → our modules whose ``patch(module)`` changes it.
 TABLE = {
     "celery.app.amqp": ("hooks_publish",),
-    "celery.app.base": ("hooks_publish", "hooks_beat"),
+    "celery.app.base": ("hooks_publish", "hooks_beat", "hooks_valkey"),
     "celery.app.control": ("hooks_client",),
     "celery.app.log": ("hooks_log",),
     "celery.app.trace": ("hooks_task",),
@@ -43,6 +43,7 @@ TABLE = {
     "kombu.transport.redis": ("hooks_transport", "hooks_restore", "hooks_publish"),
     "kombu.transport.virtual.base": ("hooks_transport", "hooks_restore"),
     "redis.connection": ("hooks_publish",),
+    "valkey.connection": ("hooks_publish",),
 }
 
 

@@ -165,7 +165,8 @@ def _holds(consumer: Any, name: str, value: Any) -> bool:
         if not value or str(value).startswith("disabled"):
             return type(app.backend).__name__ == "DisabledBackend"
         # Of a unix socket's `redis+socket://` Celery gives its backend the second half.
-        mine, asked_for = (str(each).removeprefix("redis+").rstrip("/") for each in (_backend(app), value))
+        both = (str(each).removeprefix("redis+").removeprefix("valkey+").rstrip("/") for each in (_backend(app), value))
+        mine, asked_for = both
         return mine == asked_for
     worker = consumer.controller
     if name in _WORKER and hasattr(worker, _WORKER[name]):

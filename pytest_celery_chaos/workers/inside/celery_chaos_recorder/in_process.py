@@ -21,6 +21,7 @@ _HOOKS = {
     "celery.result": ("hooks_client",),
     "kombu.transport.redis": ("hooks_publish",),
     "redis.connection": ("hooks_publish",),
+    "valkey.connection": ("hooks_publish",),
 }
 
 _finder: Finder | None = None

@@ -101,7 +101,7 @@ def versions() -> dict[str, str]:
         from importlib.metadata import PackageNotFoundError, version
 
         _versions = {"python": sys.version.split()[0]}
-        for package in ("celery", "kombu", "redis", "billiard"):
+        for package in ("celery", "kombu", "redis", "valkey", "billiard"):
             try:
                 _versions[package] = version(package)
             except PackageNotFoundError:
