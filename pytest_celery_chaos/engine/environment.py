@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_celery_chaos.brokers.promotions import Promotions
-from pytest_celery_chaos.brokers.replicated import Replicated
 from pytest_celery_chaos.brokers.roles import STATEDB_DB
 from pytest_celery_chaos.clients.beat import Beat, settings_of
 from pytest_celery_chaos.clients.client import Client
@@ -18,6 +16,7 @@ from pytest_celery_chaos.engine.links import TEST, Links
 from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.ready import START_TIMEOUT, Readiness
+from pytest_celery_chaos.engine.servers import Servers
 from pytest_celery_chaos.errors import UsageError
 from pytest_celery_chaos.system.contained import Started
 from pytest_celery_chaos.workers.process import Worker
@@ -60,33 +59,23 @@ class Environment:
     ) -> None:
         self._plan, self._session, self._live, self._prefix_of = plan, session, live, prefix_of
         self._keeper, self._folder, self.control = session.keeper, folder, temp
-        specs = {"main": plan.broker, **({"backend": plan.backend} if plan.backend else {})}
-        #: Every server by its own name; by the name of their broker those of which it has several.
-        self.brokers: dict[str, RedisServer] = {}
-        self.replicated: dict[str, Replicated] = {}
-        self._promotions: list[Promotions] = []
-        for name, spec in specs.items():
-            if spec.topology == "standalone":
-                self._provide(spec)
-            else:
-                self.replicated[name] = Replicated(spec, self._provide)
+        self.servers = Servers(plan, self._provide, live)
         self.workers: dict[str, Worker] = {}
         self.clients: dict[str, Client] = {}
         self.beats: dict[str, Beat] = {}
         #: Of each process (``worker:a``) where its application keeps messages and results.
         self.spaces = apps.spaces(plan)
-        self._connections: dict[tuple[str, int], Redis] = {}
         self.links = Links(
             plan,
             keeper=session.keeper,
             folder=folder,
             control=temp,
-            broker=self.broker,
+            broker=self.servers.__getitem__,
             preferred=session.proxy,
             engine=lambda: session.engine if session.provider == "container" else None,
             on_death=lambda child: self._offline("link:proxy", child, asked=False),
         )
-        self._ready = Readiness(live, self.redis, self.spaces, self.links.ends)
+        self._ready = Readiness(live, self.servers.redis, self.spaces, self.links.ends)
 
     def start(self) -> None:
         """Start everything that the plan starts, all at once, and wait until it is ready.
@@ -94,16 +83,7 @@ class Environment:
         :raises StartFailed: a process ended, or a worker was not ready within :data:`START_TIMEOUT` seconds.
         :raises OverlayIneffective: a setting given to a worker is not in force there.
         """
-        for several in self.replicated.values():
-            several.configure()
-        # Who copies a server, or watches it, looks for it again only after a second.
-        primaries = {spec.members[0] for spec in (self._plan.broker, self._plan.backend) if spec is not None}
-        self._start_brokers([name for name in self.brokers if name in primaries])
-        self._start_brokers([name for name in self.brokers if name not in primaries])
-        for several in self.replicated.values():
-            several.await_ready()
-            if several.sentinels:
-                self._promotions.append(Promotions(several, self._live.emit))
+        self.servers.start()
         self.links.start()
         self._make()
         workers = [worker for worker in self.workers.values() if worker.spec.start]
@@ -112,7 +92,7 @@ class Environment:
         for process in first:
             process.start()
         # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
-        self.redis("main", 0)
+        self.servers.redis("main", 0)
         for process in first:
             self.await_ready(process)
         for beat in self.beats.values():
@@ -121,14 +101,12 @@ class Environment:
 
     def _provide(self, spec: BrokerSpec) -> RedisServer:
         """Make one server, not started."""
-        server = self._session.provide(
+        return self._session.provide(
             spec,
             self.control / f"broker-{spec.name}",
             self._folder / "logs" / f"broker-{spec.name}.log",
             on_exit=self._broker_ended(f"broker:{spec.name}"),
         )
-        self.brokers[spec.name] = server
-        return server
 
     def _make(self) -> None:
         """The clients, workers and beats, not started yet."""
@@ -140,7 +118,7 @@ class Environment:
             name: Worker(
                 spec,
                 **self._of_app(f"worker:{name}", spec.app, spec.config) | {"keeper": self._spawner(spec)},
-                state=self.broker(spec.statedb_server).tcp_url(STATEDB_DB),
+                state=self.servers[spec.statedb_server].tcp_url(STATEDB_DB),
             )
             for name, spec in self._plan.workers.items()
         }
@@ -151,7 +129,7 @@ class Environment:
 
     def _spawner(self, spec: WorkerSpec) -> Spawner:
         """What starts a worker: the keeper, or a container of its own."""
-        sockets = [server.socket_path.parent for server in self.brokers.values() if server.spec.socket]
+        sockets = [server.socket_path.parent for server in self.servers.all.values() if server.spec.socket]
         return self._session.contain(spec, [self._folder.absolute(), self.control, *sockets]) or self._keeper
 
     def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,51 +154,16 @@ class Environment:
         :param source: whose they are, ``worker:a``: by which links it reaches its servers; default: the test's own.
         """
         return apps.settings_of(
-            self._plan,
-            app,
-            own,
-            lambda end, name, db: self._url(source, end, name, db),
-            lambda name: self.replicated[name].transport_options if name in self.replicated else {},
+            self._plan, app, own, lambda end, name, db: self._url(source, end, name, db), self.servers.transport_options
         )
 
     def _url(self, source: str, end: Literal["broker", "backend"], name: str, db: int) -> str:
-        several = self.replicated.get(name)
-        return several.url(db) if several and several.sentinels else self.links.url(source, end, name, db)
-
-    def _start_brokers(self, names: Sequence[str]) -> None:
-        """Start servers: those in containers at once, since an engine takes half a second for each."""
-        contained = [name for name in names if self.brokers[name].contained]
-        for name in names:
-            if name not in contained or len(contained) == 1:
-                self.start_broker(name)
-        if len(contained) > 1:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(len(contained), "celery-chaos start") as pool:
-                for _ in pool.map(self.start_broker, contained):
-                    pass
-
-    def start_broker(self, name: str) -> None:
-        """Start one server; it answers PING when this returns."""
-        server = self.broker(name)
-        server.start()
-        self.online(server)
-
-    def online(self, server: RedisServer) -> None:
-        """Write down that a server answers."""
-        self._live.emit("online", source=f"broker:{server.name}", **server.about)
-
-    def redis(self, name: str, db: int) -> Redis:
-        """The harness's own connection to a server, for plain reads; the same one for the whole run."""
-        server = self.broker(name)
-        if (server.name, db) not in self._connections:
-            self._connections[server.name, db] = server.client(db)
-        return self._connections[server.name, db]
+        return self.servers.sentinel_url(name, db) or self.links.url(source, end, name, db)
 
     def results(self) -> Redis:
         """The harness's connection to where the main application keeps its results."""
         space = apps.keyspace_of(self._plan, apps.MAIN, {})
-        return self.redis(space.backend, space.result_db)
+        return self.servers.redis(space.backend, space.result_db)
 
     def keyspaces(self) -> list[Keyspace]:
         """Every keyspace that a process of the run uses, each once."""
@@ -229,7 +172,7 @@ class Environment:
     def states(self) -> list[Redis]:
         """The harness's connections to where workers keep revoked ids in Redis (``statedb: redis``)."""
         specs = [spec for spec in self._plan.workers.values() if spec.statedb in REDIS]
-        return [self.redis(name, STATEDB_DB) for name in sorted({spec.statedb_server for spec in specs})]
+        return [self.servers.redis(name, STATEDB_DB) for name in sorted({spec.statedb_server for spec in specs})]
 
     def start_process(self, process: Recorded, *, ready: bool = True) -> None:
         """Start a worker, client or beat and, unless told otherwise, wait until it is ready."""
@@ -281,15 +224,6 @@ class Environment:
             raise UsageError(f"no {role} is called {name!r}", hint=f"{role}s here: {', '.join(known) or 'none'}")
         return known[name]
 
-    def broker(self, name: str) -> RedisServer:
-        """The server of that name; by the name of a broker of several, the primary of the moment."""
-        if name in self.replicated:
-            return self.replicated[name].primary
-        if name not in self.brokers:
-            known = ", ".join([*self.replicated, *self.brokers])
-            raise UsageError(f"no broker is called {name!r}", hint=f"brokers here: {known}")
-        return self.brokers[name]
-
     def worker(self, name: str) -> Worker:
         self.process("worker", name)
         return self.workers[name]
@@ -302,7 +236,7 @@ class Environment:
 
     def addresses(self) -> Sequence[str]:
         """Where the system can be reached, passwords left out (``--chaos-keep``)."""
-        brokers = [f"{name}: {b.server} {b.version} on {b.host}:{b.port}" for name, b in self.brokers.items()]
+        brokers = [f"{name}: {b.server} {b.version} on {b.host}:{b.port}" for name, b in self.servers.all.items()]
         processes = [*self.workers.values(), *self.beats.values()]
         return brokers + [f"{each.role} {each.name}: pid {each.pid}" for each in processes if each.alive]
 
@@ -315,19 +249,14 @@ class Environment:
         for worker in self.workers.values():
             if worker.container is not None:
                 worker.container.close()
-        spared = [*(server.child for server in self.brokers.values()), *self.links.children]
+        spared = [*(server.child for server in self.servers.all.values()), *self.links.children]
         self._keeper.end_all(spare=[child for child in spared if child is not None and not isinstance(child, Started)])
 
     def end(self) -> None:
         """End every process of the run. Servers last, and by their own hand: each knows that its end was asked for."""
         self.end_workers()
         self.links.close()
-        for promotions in self._promotions:
-            promotions.close()
-        for connection in self._connections.values():
-            connection.close()
-        for server in self.brokers.values():
-            server.close()
+        self.servers.close()
 
     def busy_consumers(self) -> Sequence[str]:
         """Names of living workers that do not wait in BRPOP at this moment (see :meth:`Readiness.busy`)."""

@@ -91,7 +91,9 @@ class Eyes:
         :raises NoAnswer: a server does not answer now.
         """
         with answering():
-            found = look_at(self._environment.keyspaces(), self._environment.redis, self.queues(), with_results=results)
+            found = look_at(
+                self._environment.keyspaces(), self._environment.servers.redis, self.queues(), with_results=results
+            )
             states = self._environment.states() if results else []
             kept = {key: left for each in states for key, left in lives(each).items()}
         return {**found, "states": kept} if states else found

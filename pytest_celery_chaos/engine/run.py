@@ -111,7 +111,7 @@ class Run:
         return self.environment.worker(name)
 
     def broker(self, name: str) -> RedisServer:
-        return self.environment.broker(name)
+        return self.environment.servers[name]
 
     @property
     def links(self) -> Links:
@@ -233,7 +233,7 @@ class Run:
 
     def redis(self, broker: str = "main", db: int = 0) -> Redis:
         """The harness's own connection to a server's database, for plain reads."""
-        return self.environment.redis(broker, db)
+        return self.environment.servers.redis(broker, db)
 
     def queues(self) -> Mapping[tuple[str, int, str], Sequence[str]]:
         """By :attr:`Keyspace.messages`, every queue that a worker consumes from or a publish named."""
@@ -262,7 +262,7 @@ class Run:
     def _allowed(self, step: Step) -> None:
         """Raises UsageError for a fault that may not be done to the server that it is done to."""
         named = target(step.verb, step.args)
-        if named in self.environment.brokers and (no := refused(self.broker(named).spec, step.verb)) is not None:
+        if named in self.environment.servers.all and (no := refused(self.broker(named).spec, step.verb)) is not None:
             raise UsageError(no[0], where=step.place, hint=no[1])
 
     def heal(self, name: str | None = None) -> None:

@@ -23,7 +23,7 @@ def measure(run: Run, name: str | None) -> Event:
     brokers = {name: run.broker(name) for space in run.keyspaces() for name in (space.broker, space.backend)}
     found = read(
         tenants(run),
-        run.environment.redis,
+        run.environment.servers.redis,
         {server: run.links.owners(server, processes) for server, broker in brokers.items() if not broker.spec.socket},
     )
     return run.live.emit("storage", name=name, **found)

@@ -41,7 +41,7 @@ def recreate(
         stop(run, worker=worker, broker=broker, how=how, grace=grace)
     if isinstance(victim, RedisServer):
         victim.recreate(data)
-        run.environment.online(victim)
+        run.environment.servers.online(victim)
         return
     if victim.container is not None:
         victim.container.renew()

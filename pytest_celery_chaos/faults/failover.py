@@ -23,7 +23,7 @@ def failover(run: Run, *, broker: BrokerRef = "main", coordinated: bool = False,
     :param within: seconds until it has to be done.
     :raises UsageError: it has no Sentinels, none of them runs, or no replica is good enough.
     """
-    several = run.environment.replicated.get(broker)
+    several = run.environment.servers.replicated.get(broker)
     if several is None:
         raise UsageError(
             f"broker {broker!r} is one server, which nothing can take the place of",

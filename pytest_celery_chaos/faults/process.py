@@ -133,7 +133,7 @@ def start(
     if not isinstance(victim, Recorded):
         if data != "keep":
             raise UsageError(f"start of a broker with data {data!r}", hint="restart: {broker: …, data: lose}")
-        run.environment.start_broker(victim.name)
+        run.environment.servers.start_one(victim.name)
         return
     _treat(run, victim, data)
     try:
@@ -177,7 +177,7 @@ def restart(
     if victim.alive and how != "warm":
         victim.kill()
     victim.restart(data)
-    run.environment.online(victim)
+    run.environment.servers.online(victim)
 
 
 def pause(
@@ -267,7 +267,7 @@ def _revive(run: Run, victim: Recorded, *, after: Child | None = None) -> None:
 def _revive_broker(run: Run, server: RedisServer, *, after: Child | None = None) -> None:
     _ended(server, after)
     if not server.alive:
-        run.environment.start_broker(server.name)
+        run.environment.servers.start_one(server.name)
 
 
 def _ended(victim: Recorded | RedisServer, child: Child | None) -> None:

@@ -169,4 +169,4 @@ def _load_at_once(run: Run, server: RedisServer, lasts: float) -> None:
 
     wait.until(loaded, what=f"broker {server.name} to have loaded its data", timeout=2 * lasts + _SAVED_WITHIN)
     patient.close()
-    run.environment.online(server)
+    run.environment.servers.online(server)

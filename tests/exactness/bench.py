@@ -101,7 +101,7 @@ class Bench:
     def clean(self) -> str:
         """Leave no message and no result of the life before; returns a name for the next task."""
         self.kill()
-        broker = self.run.environment.redis("main", 0)
+        broker = self.run.environment.servers.redis("main", 0)
         broker.delete("celery", "unacked", "unacked_index", "unacked_mutex")
         self.run.environment.results().flushdb()
         self._labels += 1
@@ -156,7 +156,7 @@ class Bench:
         """Turn what waits in the queue into what a worker that was killed long ago has received."""
         import json
 
-        broker = self.run.environment.redis("main", 0)
+        broker = self.run.environment.servers.redis("main", 0)
         while (message := broker.rpop("celery")) is not None:
             tag = json.loads(message)["properties"]["delivery_tag"]  # type: ignore[arg-type]
             text = message if isinstance(message, bytes) else str(message).encode()

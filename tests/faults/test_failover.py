@@ -29,7 +29,7 @@ def watched(request: pytest.FixtureRequest, set_up: SetUp) -> Stage:
 
 def sentinel(stage: Stage) -> Any:
     """A client's own view: it has the Sentinels' addresses, and a password."""
-    several = stage.run.environment.replicated["main"]
+    several = stage.run.environment.servers.replicated["main"]
     addresses = [each.peer_address for each in several.sentinels.values()]
     return Sentinel(addresses, sentinel_kwargs={"password": stage.broker.password, "retry": None}, socket_timeout=2)
 

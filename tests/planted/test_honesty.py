@@ -25,7 +25,7 @@ def inconclusive(outcome: Outcome, because: str) -> None:
     assert not outcome.verdict.as_recorded
     assert because in outcome.verdict.why, outcome.story()
     assert not any(each.alive for each in outcome.run.environment.workers.values())
-    assert not any(each.alive for each in outcome.run.environment.brokers.values())
+    assert not any(each.alive for each in outcome.run.environment.servers.all.values())
 
 
 def test_a_fault_that_never_fires(carry_out: CarryOut) -> None:
