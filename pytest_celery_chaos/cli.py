@@ -88,9 +88,8 @@ def run(
     chosen = discover(paths)
     ini = None if paths else own_ini(Path.cwd())
     can_run(chosen, server=server or server_in(ini), pool=pool, select=select, provider=provider)
-    options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider)
+    options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider, client=client)
     options += [f"--chaos-proxy={proxy}"] if proxy else []
-    options += [f"--chaos-client={client}"] if client else []
     options += ["--chaos-keep"] if keep else []
     options += ["-c", str(ini)] if ini else []
     become_pytest([*options, *map(str, chosen)], as_json=as_json)
@@ -174,12 +173,20 @@ def can_run(
 
 
 def asked(
-    *, server: str | None, pool: str | None, select: str | None, jobs: int, times: int, provider: str | None = None
+    *,
+    server: str | None,
+    pool: str | None,
+    select: str | None,
+    jobs: int,
+    times: int,
+    provider: str | None = None,
+    client: str | None = None,
 ) -> list[str]:
     """The options of the command as pytest's."""
     options = [f"--chaos-server={server}"] if server else []
     options += [f"--chaos-pool={pool}"] if pool else []
     options += [f"--chaos-provider={provider}"] if provider else []
+    options += [f"--chaos-client={client}"] if client else []
     options += ["-k", select] if select else []
     options += ["-n", str(jobs)] if jobs > 1 else []
     return options + ([f"--chaos-times={times}"] if times > 1 else [])

@@ -27,6 +27,7 @@ _CODES = (0, 6, 1, 2, _INTERRUPTED)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--server", "servers", multiple=True, help="valkey-9.1, redis-6.2 …; once for each column.")
 @click.option("--pool", "pools", multiple=True, type=click.Choice(["prefork", "solo", "threads"]), help="The same.")
+@click.option("--client", "clients", multiple=True, type=click.Choice(["redis", "valkey"]), help="redis-py, valkey-py.")
 @click.option("-k", "select", help="Only what matches, as pytest's -k.")
 @click.option("-j", "jobs", type=click.IntRange(1), default=1, help="So many at a time.")
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
@@ -38,6 +39,7 @@ def matrix(
     paths: Sequence[Path],
     servers: Sequence[str],
     pools: Sequence[str],
+    clients: Sequence[str],
     select: str | None,
     jobs: int,
     times: int,
@@ -46,7 +48,8 @@ def matrix(
     markdown: bool,
     as_json: bool,
 ) -> None:
-    """Run scenarios on each server and each pool, so many times, and print one table: what came of each statement.
+    """Run scenarios on each server, each pool and by each client library, so many times, and print one table: what
+    came of each statement.
 
     Without PATHS those that come with this package. The runs are stored as those of `celery-chaos run`, but of equal
     ones only the first is kept; what all of them came to is stored beside them, for `--from`.
@@ -57,7 +60,8 @@ def matrix(
     if stored:
         rows = [row for path in paths or [Path(".celery-chaos/runs")] for row in _stored(path)]
     else:
-        rows, code = _carried_out(paths, servers or (None,), pools or (None,), select, jobs, times, provider)
+        columns = product(servers or (None,), pools or (None,), clients or (None,))
+        rows, code = _carried_out(paths, list(columns), select, jobs, times, provider)
     found = report.Matrix(rows)
     if as_json:
         click.echo(json.dumps(found.to_record(), indent=1))
@@ -79,31 +83,35 @@ def _code_of(rows: Sequence[Mapping[str, Any]]) -> int:
 
 def _carried_out(
     paths: Sequence[Path],
-    servers: Sequence[str | None],
-    pools: Sequence[str | None],
+    columns: Sequence[tuple[str | None, str | None, str | None]],
     select: str | None,
     jobs: int,
     times: int,
     provider: str | None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """A row for each run, and the worst exit code."""
+    """A row for each run, and the worst exit code.
+
+    :param columns: server, pool and client library of each.
+    """
     from pytest_celery_chaos.cli import asked, can_run, own_ini, pytest_line
     from pytest_celery_chaos.scenario.discover import discover
 
     files = discover(paths)
     ini = None if paths else own_ini(Path.cwd())
-    combinations = list(product(servers, pools))
-    for server, pool in combinations:
+    for server, pool, _ in columns:
         can_run(files, server=server, pool=pool, select=select, provider=provider)
     name = f"matrix-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     rows: list[dict[str, Any]] = []
     codes = [0]
-    for server, pool in combinations:
-        click.echo(f"celery-chaos: {server or 'default server'}, {pool or 'default pool'}", err=True)
-        options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider)
+    for server, pool, client in columns:
+        told = [server or "default server", pool or "default pool", *([f"{client}-py"] if client else [])]
+        click.echo(f"celery-chaos: {', '.join(told)}", err=True)
+        options = asked(
+            server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider, client=client
+        )
         line = [*pytest_line(), "-o", "chaos_retention=all", *options, *(["-c", str(ini)] if ini else [])]
         theirs, code = _run([*line, *map(str, files)])
-        rows += _thinned([{**row, "asked_pool": pool or ""} for row in theirs])
+        rows += _thinned([{**row, "asked_pool": pool or "", "asked_client": client or ""} for row in theirs])
         codes.append(code)
         if theirs:
             store = Path(theirs[0]["folder"]).parent / name
@@ -157,7 +165,7 @@ def _thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     known: set[tuple[Any, ...]] = set()
     kept = []
     for row in rows:
-        key = (row["file"], row["scenario"], row["variant"], row["server"], row["asked_pool"])
+        key = (row["file"], row["scenario"], row["variant"], row["server"], row["asked_pool"], row["asked_client"])
         if row["as_recorded"] and key in known:
             shutil.rmtree(row["folder"], ignore_errors=True)
             row = {**row, "folder": ""}

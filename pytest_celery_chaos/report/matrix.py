@@ -124,8 +124,10 @@ class Matrix:
 
 
 def column(row: Row) -> str:
-    """``valkey 9.1.2 prefork``: what was asked for, where the run knows; else what it had."""
-    return f"{row['server']} {row.get('asked_pool') or row['pool'] or '-'}"
+    """``valkey 9.1.2 prefork``: what was asked for, where the run knows; else what it had. The client library's name
+    follows, where that was asked for."""
+    library = row.get("asked_client")
+    return f"{row['server']} {row.get('asked_pool') or row['pool'] or '-'}" + (f" {library}-py" if library else "")
 
 
 def _verdict(row: Row) -> str:
