@@ -24,7 +24,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
     methods: ``chaos.kill(worker="a", when={"before": "ack", "task": result})``.
     """
     from pytest_celery_chaos.engine.interactive import begin, end
-    from pytest_celery_chaos.plugin import CHAOS, session_of
+    from pytest_celery_chaos.plugin import CHAOS, client_of, session_of
 
     marker = request.node.get_closest_marker("chaos")
     config = request.config
@@ -35,7 +35,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
         app=config.getini("chaos_app") or "builtin",
         server=config.getoption("--chaos-server") or config.getini("chaos_server") or None,
         pool=config.getoption("--chaos-pool"),
-        client=config.getoption("--chaos-client"),
+        client=client_of(config),
         declared=marker.kwargs if marker else {},
     )
     request.node.stash[CHAOS] = started

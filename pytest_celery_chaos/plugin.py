@@ -68,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-answer", type=int, metavar="FD", help=argparse.SUPPRESS)
     parser.addini("chaos_app", "the Celery application under test, as `celery -A` takes it: proj.celery:app")
     parser.addini("chaos_server", "the server that scenarios and fixtures use unless they name one: valkey-9.1")
+    parser.addini("chaos_client", "by which library Celery reaches servers, unless a scenario says it: redis, valkey")
     parser.addini("chaos_proxy", "what links go through, where that can do what is asked: resp, toxiproxy")
     parser.addini("chaos_provider", "where brokers and workers run unless they say it: local, container")
     parser.addini("chaos_images", "images to take instead, one a line: redis:8.0 = registry/redis:8.0", type="linelist")
@@ -145,8 +146,8 @@ class ScenarioFile(pytest.File):
 
         server = self.config.getoption("--chaos-server") or self.config.getini("chaos_server") or None
         try:
-            options = {name: self.config.getoption(f"--chaos-{name}") for name in ("pool", "client")}
-            plans = plans_of(self.path, server=server, **options)
+            pool = self.config.getoption("--chaos-pool")
+            plans = plans_of(self.path, server=server, pool=pool, client=client_of(self.config))
         except ChaosError as error:
             raise self.CollectError(str(error)) from None
         times = self.config.getoption("--chaos-times")
@@ -200,6 +201,14 @@ def session_of(config: pytest.Config) -> Session:
             images=images_of(config),
         )
     return config.stash[SESSION]
+
+
+def client_of(config: pytest.Config) -> Any:
+    """The client library that is asked for: ``redis``, ``valkey``; None: what each scenario says."""
+    found = config.getoption("--chaos-client") or config.getini("chaos_client") or None
+    if found not in (None, *CLIENTS):
+        raise pytest.UsageError(f"chaos_client: {found!r}: write {' or '.join(CLIENTS)}")
+    return found
 
 
 def images_of(config: pytest.Config) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,16 @@ def test_a_server_of_the_folders_that_is_not_there(chaos: Run, folder: Path) -> 
     done = chaos("run")
     assert done.returncode == 2
     assert "redis 3.0" in done.stderr
+
+
+def test_the_client_library_of_the_folders_configuration(chaos: Run, folder: Path) -> None:
+    (folder / "pytest.ini").write_text("[pytest]\nchaos_client = valkey\nchaos_runs = elsewhere\n")
+    done = chaos("run", "-k", "late-ack-acknowledged")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [plan] = (folder / "elsewhere").glob("*/plan.json")
+    assert json.loads(plan.read_text())["axes"]["client"] == "valkey"
+    (folder / "pytest.ini").write_text("[pytest]\nchaos_client = memcached\n")
+    done = chaos("run", "-k", "late-ack-acknowledged")
+    assert done.returncode != 0
+    assert "chaos_client: 'memcached': write redis or valkey" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
