@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -12,6 +13,9 @@ import pytest
 
 from pytest_celery_chaos.brokers.find import find
 from pytest_celery_chaos.errors import ServerNotFound
+
+#: Installs for a test, in a second where pip takes ten; trusts whom the machine trusts, as pip does.
+UV_PIP_INSTALL = (sys.executable, "-m", "uv", "--quiet", "--native-tls", "pip", "install")
 
 
 def missing(reason: str) -> NoReturn:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from extras import missing, need_server
+from extras import UV_PIP_INSTALL, missing, need_server
 from started import PYTEST, clean_environment, run
 
 from pytest_celery_chaos.workers.runtime import cache_folder
@@ -147,8 +147,7 @@ def python_with_others() -> Path:
             need_package_index()
             shutil.rmtree(folder, ignore_errors=True)
             checked(sys.executable, "-m", "venv", "--without-pip", str(folder))
-            pip = (sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"))
-            checked(*pip, "install", "--quiet", "--disable-pip-version-check", "-e", str(ROOT), *BESIDE)
+            checked(*UV_PIP_INSTALL, "--python", str(folder / "bin" / "python"), "-e", str(ROOT), *BESIDE)
             made.touch()
     return folder / "bin" / "python"
 

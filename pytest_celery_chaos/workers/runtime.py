@@ -175,6 +175,7 @@ def _installer(python: Path) -> list[str]:
 def _run(command: Sequence[str], where: str, doing: str) -> str:
     # The caller's PYTHONPATH is for its own Python, and may carry the recorder.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CELERY_"))}
+    environment.setdefault("UV_NATIVE_TLS", "true")  # trust whom the machine trusts, as pip does
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=MOST_SECONDS, check=False, env=environment

@@ -15,7 +15,7 @@ from pytest_celery_chaos.system import wait
 from .conftest import SetUp, Stage
 
 SERVERS = (
-    "valkey-9.1",
+    pytest.param("valkey-9.1", marks=pytest.mark.soak),  # and scenarios/sentinel
     pytest.param("redis-6.2", marks=pytest.mark.soak),
     "valkey/valkey:8.1",
     pytest.param("redis:8.0", marks=pytest.mark.soak),

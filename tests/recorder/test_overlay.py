@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import UV_PIP_INSTALL
 
 from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder import in_process, overlay
@@ -51,7 +52,7 @@ def django() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             made = Path(temporary) / "django"
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(made), "django>=4.2,<6"]
+            command = [*UV_PIP_INSTALL, "--python", sys.executable, "--target", str(made), "django>=4.2,<6"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if done.returncode:
                 missing(f"Django cannot be installed: {done.stderr[-300:]}")

@@ -18,7 +18,7 @@ from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.rebind import leave_results_alone
 from pytest_celery_chaos.system.keeper import Keeper
 
-VERSIONS = ("9.1", "8.1")
+VERSIONS = ("9.1", pytest.param("8.1", marks=pytest.mark.soak))
 Connect = Callable[..., Connection]
 
 
