@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More than the two cores of a small machine: most of the time everybody waits for a timeout of Celery's.
-JOBS ?= 5
+# Twice the two cores of a small machine: most of the time everybody waits for a timeout of Celery's.
+JOBS ?= 4
 SOURCES := pyproject.toml
 # Every run starts some ten Python processes: each would compile anew what one of them has compiled already.
 unexport PYTHONDONTWRITEBYTECODE
