@@ -52,13 +52,16 @@ def test_a_server_of_the_folders_that_is_not_there(chaos: Run, folder: Path) -> 
 
 
 def test_the_client_library_of_the_folders_configuration(chaos: Run, folder: Path) -> None:
+    (folder / "one.chaos.yaml").write_text(
+        "scenario: One\nprofile: fast\nworkers: {a: {pool: solo}}\nsteps:\n- send: add\n"
+    )
     (folder / "pytest.ini").write_text("[pytest]\nchaos_client = valkey\nchaos_runs = elsewhere\n")
-    done = chaos("run", "-k", "late-ack-acknowledged")
+    done = chaos("run", "one.chaos.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     [plan] = (folder / "elsewhere").glob("*/plan.json")
     assert json.loads(plan.read_text())["axes"]["client"] == "valkey"
     (folder / "pytest.ini").write_text("[pytest]\nchaos_client = memcached\n")
-    done = chaos("run", "-k", "late-ack-acknowledged")
+    done = chaos("run", "one.chaos.yaml")
     assert done.returncode != 0
     assert "chaos_client: 'memcached': write redis or valkey" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
