@@ -98,7 +98,7 @@ def _carried_out(
 
     files = discover(paths)
     ini = None if paths else own_ini(Path.cwd())
-    for server, pool, _ in columns:
+    for server, pool in dict.fromkeys((server, pool) for server, pool, _ in columns):
         can_run(files, server=server, pool=pool, select=select, provider=provider)
     name = f"matrix-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     rows: list[dict[str, Any]] = []

@@ -8,18 +8,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_celery_chaos.brokers.answers import answering
+from pytest_celery_chaos.brokers.replicated import Replicated, replication
 from pytest_celery_chaos.errors import NoAnswer, WaitExpired
 from pytest_celery_chaos.system import wait
 
 if TYPE_CHECKING:
-    from pytest_celery_chaos.brokers.replicated import Replicated
     from pytest_celery_chaos.brokers.server import RedisServer
 
 #: Seconds until one that is away is tried again, and between two looks at whether the run is over.
 _AGAIN: Final = 0.1
 #: After these they may agree on another primary: each says the first; the second, when the one is gone that did not.
 _OF_A_CHANGE: Final = frozenset({"+switch-master", "+sdown"})
-
 #: Seconds that a server has to become the replica that a Sentinel makes of it.
 _OBEYS: Final = 5.0
 #: What one says when it makes a replica of somebody who was the primary: `slave HOST:PORT HOST PORT @ …`.
@@ -63,7 +62,7 @@ class Promotions:
     def _hear(self, sentinel: RedisServer) -> None:
         """As long as it is there, write down what it says."""
         client: Any = sentinel.client(0, socket_timeout=None, decode_responses=True)
-        with client.pubsub() as said:
+        with client, client.pubsub() as said:
             said.psubscribe("*")
             while not self._over.is_set():
                 message: Any = said.get_message(ignore_subscribe_messages=True, timeout=_AGAIN)
@@ -95,6 +94,5 @@ class Promotions:
 
 def _is_replica(server: RedisServer) -> bool:
     with suppress(NoAnswer), answering():
-        said: Any = server.client(0).info("replication")
-        return bool(said["role"] == "slave")
+        return bool(replication(server)["role"] == "slave")
     return False

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_celery_chaos.brokers.answers import answering
@@ -51,7 +50,6 @@ class Replicated:
         self._primary = first
         for server in (*others, *self.sentinels.values()):
             server.share_passwords(first)
-        self._ids = {name: secrets.token_hex(20) for name in self.sentinels}
 
     def configure(self) -> None:
         """Write into the configuration of each who the others are; before the first start.
@@ -64,13 +62,14 @@ class Replicated:
         first.lines = known
         for replica in others:
             replica.lines = [*known, "replicaof {} {}".format(*first.peer_address)]
+        ids = {name: secrets.token_hex(20) for name in self.sentinels}
         for name, sentinel in self.sentinels.items():
             sentinel.arguments = ("--sentinel",)
-            sentinel.lines = list(self._watching(name))
+            sentinel.lines = list(self._watching(name, ids))
 
-    def _watching(self, sentinel: str) -> Iterator[str]:
+    def _watching(self, sentinel: str, ids: Mapping[str, str]) -> Iterator[str]:
         first, *others = self.servers.values()
-        yield f"sentinel myid {self._ids[sentinel]}"
+        yield f"sentinel myid {ids[sentinel]}"
         yield "sentinel monitor {} {} {} {}".format(self.name, *first.peer_address, _QUORUM)
         yield f"sentinel down-after-milliseconds {self.name} {round(self.spec.down_after * 1000)}"
         yield f"sentinel failover-timeout {self.name} {_FAILOVER_MS}"
@@ -80,14 +79,9 @@ class Replicated:
             yield "sentinel known-replica {} {} {}".format(self.name, *replica.peer_address)
         for name, other in self.sentinels.items():
             if name != sentinel:
-                yield "sentinel known-sentinel {} {} {} {}".format(self.name, *other.peer_address, self._ids[name])
+                yield "sentinel known-sentinel {} {} {} {}".format(self.name, *other.peer_address, ids[name])
 
     # Who is who
-
-    def __iter__(self) -> Iterator[RedisServer]:
-        """The servers, then the Sentinels: in the order in which they are started."""
-        yield from self.servers.values()
-        yield from self.sentinels.values()
 
     @property
     def primary(self) -> RedisServer:
@@ -133,12 +127,12 @@ class Replicated:
         :raises UsageError: there are no Sentinels, or none of them does it (no replica is good enough).
         :raises WaitExpired: nothing has changed.
         """
+        from redis import ResponseError
+
         self.learn()
         before = self.primary
         refused = "it has no Sentinels"
         for sentinel in self.sentinels.values():
-            from redis import ResponseError
-
             if not sentinel.alive or sentinel.paused:
                 refused = "none of its Sentinels runs"
                 continue
@@ -163,15 +157,13 @@ class Replicated:
     # How it is reached
 
     def url(self, db: int) -> str:
-        """For ``broker_url`` and ``result_backend``: of all Sentinels, or of the primary where there are none."""
-        if not self.sentinels:
-            return self.primary.url(db)
+        """For ``broker_url`` and ``result_backend``: of all Sentinels."""
         user = self.primary.user
         return ";".join(
             "sentinel://{}{}:{}/{}".format(user, *each.peer_address, db) for each in self.sentinels.values()
         )
 
-    @cached_property
+    @property
     def transport_options(self) -> Mapping[str, Any]:
         """For ``broker_transport_options`` and ``result_backend_transport_options``: whom to ask the Sentinels for."""
         if not self.sentinels:
@@ -201,7 +193,7 @@ class Replicated:
 
     def _copied(self) -> bool:
         with suppress(NoAnswer), answering():
-            said: Any = self._primary.client(0).info("replication")
+            said = replication(self._primary)
             slaves = [said.get(f"slave{number}") for number in range(self.spec.replicas)]
             return all(slave is not None and slave["state"] == "online" for slave in slaves)
         return False
@@ -217,6 +209,13 @@ class Replicated:
                     return False
             return True
         return False
+
+
+def replication(server: RedisServer) -> dict[str, Any]:
+    """What a server says of whom it copies, and who copies it (INFO replication)."""
+    with server.client(0) as client:
+        said: dict[str, Any] = client.info("replication")
+    return said
 
 
 def _paired(answer: Any) -> dict[str, Any]:

@@ -241,9 +241,7 @@ class RedisServer(ABC):
                 raise StartFailed(
                     f"{self.server} {self.version} has ended ({child.exit}) instead of starting; its log ends:\n{end}",
                     where=f"broker {self.name}",
-                    hint=_NO_TLS
-                    if "TLS support" in end
-                    else "correct the broker's options, or free what the log names",
+                    hint=_NO_TLS if "TLS support" in end else _CORRECT,
                 )
             said = self.ping(1.0 if answers == "+PONG" else _LOADING)
             return True if said.startswith((answers, "+PONG")) else None
@@ -348,7 +346,7 @@ class RedisServer(ABC):
             password=self.password,
             own=(OWN_USER, self._own_password) if self._own_password else None,
             tls=self.certificates,
-            user=(CELERY_USER, self.password) if self.spec.acl and self.password else None,
+            user=(self.username, self.password) if self.spec.acl and self.password else None,
         )
         return text + "".join(f"{line}\n" for line in self.lines)
 

@@ -20,12 +20,10 @@ def measure(run: Run, name: str | None) -> Event:
     processes = {
         event.pid: event.source for event in run.live.read() if event.kind == "hello" and event.source != "harness"
     }
-    brokers = {name: run.broker(name) for space in run.keyspaces() for name in (space.broker, space.backend)}
-    found = read(
-        tenants(run),
-        run.environment.servers.redis,
-        {server: run.links.owners(server, processes) for server, broker in brokers.items() if not broker.spec.socket},
-    )
+    spaces = tenants(run)
+    servers = [name for name in dict.fromkeys(name for name, _ in spaces) if not run.broker(name).spec.socket]
+    owners = {name: run.links.owners(name, processes) for name in servers}
+    found = read(spaces, run.environment.servers.redis, owners)
     return run.live.emit("storage", name=name, **found)
 
 

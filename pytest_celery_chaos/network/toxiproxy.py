@@ -19,7 +19,7 @@ from pytest_celery_chaos.brokers.roles import Naming
 from pytest_celery_chaos.errors import KeeperGone, ProxyGone, ServerNotFound, UsageError
 from pytest_celery_chaos.network.backend import START_SECONDS, How, known_links, known_toxic
 from pytest_celery_chaos.system import ports, sockets, wait
-from pytest_celery_chaos.system.contained import Started, remove, start
+from pytest_celery_chaos.system.contained import remove, start
 from pytest_celery_chaos.system.engine import engine_errors
 
 if TYPE_CHECKING:
@@ -35,19 +35,21 @@ IMAGE: Final = "ghcr.io/shopify/toxiproxy:2.5.0"
 _API: Final = threading.Lock()
 
 
-def find(*, binary: bool = True) -> str:
-    """The path of the server's binary; nothing where none is wanted.
-
-    :raises ServerNotFound: there is none, or toxiproxy-python is not installed.
-    """
+def _need_client() -> None:
     try:
         import toxiproxy  # noqa: F401
     except ImportError:
         raise ServerNotFound(
             "toxiproxy-python is not installed", hint="pip install 'pytest-celery-chaos[toxiproxy]'"
         ) from None
-    if not binary:
-        return ""
+
+
+def find() -> str:
+    """The path of the server's binary.
+
+    :raises ServerNotFound: there is none, or toxiproxy-python is not installed.
+    """
+    _need_client()
     named = os.environ.get(ENVIRONMENT)
     path = shutil.which(named or BINARY)
     if path is None:
@@ -67,6 +69,7 @@ class _Server:
     api: int
     port: int
     to: int
+    container: Any
     proxy: Any = None
 
 
@@ -89,10 +92,11 @@ class Toxiproxy:
         engine: Engine | None = None,
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
-        self._engine, self._binary = engine, find(binary=engine is None)
-        self._keeper, self._folder, self._on_exit = keeper, folder, on_exit
-        self._containers: list[tuple[Any, Started]] = []
-        if engine is not None:
+        self._keeper, self._folder, self._engine, self._on_exit = keeper, folder, engine, on_exit
+        if engine is None:
+            self._binary = find()
+        else:
+            _need_client()
             engine.need(IMAGE, "proxy")
         self._servers: dict[str, _Server] = {}
 
@@ -130,8 +134,8 @@ class Toxiproxy:
             raise UsageError(f"there is a link {name!r} already")
         api, port = ports.free_port(), ports.free_port()
         log = self._folder / f"toxiproxy-{name}.log"
-        child = self._start(f"toxiproxy:{name}", ["-host", "127.0.0.1", "-port", str(api)], log)
-        server = self._servers[name] = _Server(child, api, port, upstream[1])
+        child, container = self._start(f"toxiproxy:{name}", ["-host", "127.0.0.1", "-port", str(api)], log)
+        server = self._servers[name] = _Server(child, api, port, upstream[1], container)
 
         def answers() -> bool:
             if not child.alive:
@@ -144,23 +148,18 @@ class Toxiproxy:
             server.proxy = toxiproxy.create(f"{upstream[0]}:{upstream[1]}", name, listen=f"127.0.0.1:{port}")
         return port
 
-    def _start(self, name: str, options: Sequence[str], log: Path) -> Child:
+    def _start(self, name: str, options: Sequence[str], log: Path) -> tuple[Child, Any]:
+        """Start a server: its process, and the container that it is in, if it is in one."""
         if self._engine is None:
-            return self._keeper.spawn(
-                name,
-                [self._binary, *options],
-                env={"PATH": os.environ.get("PATH", os.defpath)},
-                cwd=self._folder,
-                log=log,
-                on_exit=self._on_exit,
-            )
+            environment = {"PATH": os.environ.get("PATH", os.defpath)}
+            argv = [self._binary, *options]
+            child = self._keeper.spawn(name, argv, env=environment, cwd=self._folder, log=log, on_exit=self._on_exit)
+            return child, None
         with engine_errors("its container cannot be started", where=name, hint="see the engine's own words"):
             container = self._engine.testcontainers.create(
                 IMAGE, command=list(options), labels=self._engine.labels, network="host"
             )
-            child = start(container, name, options, log=log, on_exit=self._on_exit)
-        self._containers.append((container, child))
-        return child
+            return start(container, name, options, log=log, on_exit=self._on_exit), container
 
     def rename(self, name: str, naming: Naming) -> None:
         """Nothing to do: Toxiproxy does not look into what it forwards."""
@@ -243,14 +242,15 @@ class Toxiproxy:
     def close(self) -> None:
         """End the servers and let go of their ports. Idempotent."""
         for server in self._servers.values():
-            with contextlib.suppress(KeeperGone):
-                if server.child.alive and self._engine is None:
-                    self._keeper.end(server.child)
+            if server.container is not None:
+                remove(server.container, server.child)
+            else:
+                with contextlib.suppress(KeeperGone):
+                    if server.child.alive:
+                        self._keeper.end(server.child)
             for port in (server.api, server.port):
                 ports.release_port(port)
         self._servers.clear()
-        while self._containers:
-            remove(*self._containers.pop())
 
     @contextlib.contextmanager
     def _asking(self, link: str) -> Iterator[Any]:

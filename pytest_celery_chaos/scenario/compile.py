@@ -72,6 +72,7 @@ def _plan(
     pool: str | None,
     client: Any,
 ) -> Plan:
+    library = client or said.client
     broker = BrokerSpec(**said.broker)
     backend = None if said.backend is None else BrokerSpec(**said.backend, name="backend")
     if server:
@@ -93,7 +94,7 @@ def _plan(
         app=said.app,
         config=said.config,
         apps={name: AppSpec(**given) for name, given in said.apps.items()},
-        client=client or said.client,
+        client=library,
         clients=clients,
         beats={name: BeatSpec(**given, name=name) for name, given in said.beats.items()},
         queues=said.queues,
@@ -108,7 +109,7 @@ def _plan(
         expect=[entry.expectation for entry in said.expect],
         axes={
             "server": "-".join(filter(None, (broker.server, broker.version))),
-            "client": client or said.client,
+            "client": library,
             "pool": "+".join(dict.fromkeys(worker.pool for worker in workers.values())),
         },
         skip=_skip(said, pool),

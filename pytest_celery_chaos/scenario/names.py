@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, cast, get_args
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Topology
 from pytest_celery_chaos.engine.links import ENDS, TEST, name_of
@@ -88,10 +88,10 @@ def _brokers(root: tree.Mapping) -> list[str]:
     for name, key in (("main", "broker"), ("backend", "backend")):
         given = root.items.get(key)
         if key == "broker" or not (given is None or tree.is_null(given)):
-            topology, replicas = _text(_child(given, "topology")), _text(_child(given, "replicas")) or ""
-            spec = BrokerSpec(name, replicas=int(replicas) if replicas.isdecimal() else BrokerSpec.replicas)
-            if topology in get_args(Topology):
-                spec = replace(spec, topology=cast(Topology, topology))
+            said, replicas = _text(_child(given, "topology")), _text(_child(given, "replicas")) or ""
+            topology: Any = said if said in get_args(Topology) else BrokerSpec.topology
+            count = int(replicas) if replicas.isdecimal() else BrokerSpec.replicas
+            spec = BrokerSpec(name, topology=topology, replicas=count)
             found += dict.fromkeys([name, *spec.members, *spec.sentinels])
     return found
 

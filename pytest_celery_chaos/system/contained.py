@@ -123,7 +123,7 @@ def start(
     return Started(name, argv, container=container, output=output, log=log, on_exit=on_exit)
 
 
-def remove(container: Any, child: Started | None) -> None:
+def remove(container: Any, child: Child | None) -> None:
     """Remove a container, running or not, and what is in it; its last start has ended when this returns."""
     with already_gone():
         container.remove(force=True, v=True)
