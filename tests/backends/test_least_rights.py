@@ -11,6 +11,7 @@ import yaml
 from extras import server_needed
 
 from pytest_celery_chaos.brokers.find import find
+from pytest_celery_chaos.brokers.roles import text
 from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.engine.chaos import Chaos
 from pytest_celery_chaos.engine.interactive import start
@@ -73,13 +74,9 @@ def refused(chaos: Chaos) -> list[tuple[str, str, str]]:
     for name in ("main", "backend"):
         for entry in chaos.run.redis(name, 0).execute_command("ACL", "LOG"):
             pairs = entry.items() if isinstance(entry, dict) else zip(entry[::2], entry[1::2], strict=True)
-            said = {_text(key): _text(value) for key, value in pairs}
-            found.append((name, said["reason"], said["object"]))
+            said = {text(key): value for key, value in pairs}
+            found.append((name, text(said["reason"]), text(said["object"])))
     return found
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from extras import missing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_celery_chaos.brokers.certificates import Certificates, issue
 from pytest_celery_chaos.network.proxy import Proxy
 from pytest_celery_chaos.system.keeper import Keeper
 
@@ -144,18 +145,10 @@ def test_redis_benchmark(wired: Wired, looking: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate of 127.0.0.1 and its key."""
-    if shutil.which("openssl") is None:
-        missing("openssl, which makes a certificate, is not in PATH")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A certificate of 127.0.0.1, its key, and who vouches for it."""
     folder = tmp_path_factory.mktemp("tls")
-    names = str(folder / "cert.pem"), str(folder / "key.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-out", names[0], "-keyout", names[1]],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    return names
+    return issue(["127.0.0.1"], folder / "ca.pem", folder)
 
 
 def _echo_tls(listener: socket.socket, context: ssl.SSLContext) -> None:
@@ -176,16 +169,16 @@ def _serve_tls(connection: socket.socket, context: ssl.SSLContext) -> None:
         return
 
 
-def test_a_server_that_speaks_tls(keeper: Keeper, tmp_path: Path, certificate: tuple[str, str]) -> None:
+def test_a_server_that_speaks_tls(keeper: Keeper, tmp_path: Path, certificates: Certificates) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(certificates.cert, certificates.key)
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_echo_tls, args=(listener, context), daemon=True).start()
     address = ("127.0.0.1", listener.getsockname()[1])
     data = random.Random(1).randbytes(5_000_000)
     raw = frames.bulk(data)
     with Proxy(keeper, tmp_path) as proxy:
-        port = proxy.link("tls", address, tls={"ca": certificate[0]})
+        port = proxy.link("tls", address, tls={"ca": str(certificates.ca)})
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
             client.sendall(b"+x\r\n")
             assert client.recv(100) == b"+x\r\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from pytest_celery_chaos.brokers import keys
 from pytest_celery_chaos.errors import WaitExpired
@@ -40,6 +41,7 @@ class Subject:
         self.lab, self.pool, self.mark, first = lab, pool, folder / "mark", 2 if recorded else 4
         self.databases = first, first + 1
         broker, backend = (lab.server.url(database) for database in self.databases)
+        self.app = Celery(broker=broker, set_as_current=False)
         self.worker = lab.worker(
             version, pool, app="proj", path=folder, recorded=recorded, ready=False,
             env={"THE_BROKER": broker, "THE_BACKEND": backend, "THE_MARK": str(self.mark)},
@@ -47,11 +49,8 @@ class Subject:
         )  # fmt: skip
 
     def send(self, tasks: Sequence[str], seconds: float) -> None:
-        from celery import Celery
-
-        app = Celery(broker=self.lab.server.url(self.databases[0]), set_as_current=False)
         for task in tasks:
-            app.send_task("proj.work", (seconds,), task_id=task)
+            self.app.send_task("proj.work", (seconds,), task_id=task)
 
     def until_running(self, taken: int) -> None:
         """Until the first task runs, and *taken* messages lie in `unacked`: later ones are the worker's to race for."""
@@ -63,10 +62,7 @@ class Subject:
             wait.until(self._active, what="the worker to say that the first task is active", timeout=20)
 
     def _active(self) -> bool:
-        from celery import Celery
-
-        app = Celery(broker=self.lab.server.url(self.databases[0]), set_as_current=False)
-        replies = app.control.inspect(limit=1, timeout=1).active() or {}
+        replies = self.app.control.inspect(limit=1, timeout=1).active() or {}
         return any(request["id"] == "first" for active in replies.values() for request in active)
 
     def outcome(self, timeout: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -11,52 +10,31 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery, states
+from extras import server_needed
 from kombu import Connection
 
 from pytest_celery_chaos.brokers.local import LocalServer
+from pytest_celery_chaos.brokers.replicated import Replicated
+from pytest_celery_chaos.brokers.spec import BrokerSpec
 from pytest_celery_chaos.clients.rebind import leave_results_alone
-from pytest_celery_chaos.system import ports, wait
+from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.system.keeper import Keeper
 
 from .test_transport import payloads, publish, take
-
-NODE = """
-bind 127.0.0.1
-port {port}
-dir {folder}
-sentinel monitor shop 127.0.0.1 {master} 2
-sentinel down-after-milliseconds shop 500
-sentinel failover-timeout shop 3000
-"""
 
 
 class Watched:
     """A server, its replica and the nodes."""
 
-    def __init__(self, launch: Callable[..., LocalServer], keeper: Keeper, folder: Path) -> None:
-        self.first = launch(**{"repl-diskless-sync-delay": "0"})
-        self.second = launch(replicaof=f"127.0.0.1 {self.first.port}")
-        self.nodes: list[int] = []
-        self._keeper, self._children = keeper, []
-        for n in range(3):
-            port, home = ports.free_port(), folder / str(n)
-            home.mkdir()
-            config = home / "sentinel.conf"
-            config.write_text(NODE.format(port=port, folder=home, master=self.first.port))
-            command = [str(self.first.binary.path), str(config), "--sentinel"]
-            self._children.append(keeper.spawn(f"sentinel-{n}", command, env=os.environ, cwd=home, log=home / "log"))
-            self.nodes.append(port)
-        wait.until(self._agreed, what="the nodes to know each other", timeout=20)
-
-    def _agreed(self) -> bool:
-        try:
-            states = [
-                redis.Redis(port=port, client_name="celery-chaos").sentinel_masters()["shop"] for port in self.nodes
-            ]
-        except redis.exceptions.RedisError:
-            return False
-        synchronised = self.second.client(0).info("replication").get("master_link_status") == "up"
-        return synchronised and all(each["num-other-sentinels"] == 2 and each["num-slaves"] == 1 for each in states)
+    def __init__(self, make: Callable[[BrokerSpec], LocalServer]) -> None:
+        spec = BrokerSpec("shop", server="valkey", topology="sentinel", replicas=1, down_after=0.5)
+        self._several = Replicated(spec, make)
+        self._several.configure()
+        self.first, self.second = self._several.servers.values()
+        for server in (self.first, self.second, *self._several.sentinels.values()):
+            server.start()
+        self._several.await_ready()
+        self.nodes = [sentinel.port for sentinel in self._several.sentinels.values()]
 
     def address(self, *schemes: str, db: int = 0) -> str:
         names = (*schemes, *[schemes[-1]] * (3 - len(schemes)))
@@ -64,20 +42,21 @@ class Watched:
 
     def promoted(self) -> bool:
         """Whether every node says so; until then a client may be told of the one that is dead."""
-        known = [redis.Redis(port=port, client_name="celery-chaos").sentinel_masters()["shop"] for port in self.nodes]
-        return all(each["port"] == self.second.port and not each["is_sdown"] for each in known)
-
-    def close(self) -> None:
-        for child, port in zip(self._children, self.nodes, strict=True):
-            self._keeper.end(child)
-            ports.release_port(port)
+        return self._several.learn() > -1 and self._several.primary is self.second
 
 
 @pytest.fixture
-def watched(launch: Callable[..., LocalServer], keeper: Keeper, tmp_path: Path) -> Iterator[Watched]:
-    watched = Watched(launch, keeper, tmp_path)
-    yield watched
-    watched.close()
+def watched(keeper: Keeper, tmp_path: Path) -> Iterator[Watched]:
+    made: list[LocalServer] = []
+
+    def make(spec: BrokerSpec) -> LocalServer:
+        with server_needed():
+            made.append(LocalServer(spec, keeper, tmp_path / spec.name, tmp_path / f"{spec.name}.log"))
+        return made[-1]
+
+    yield Watched(make)
+    for server in made:
+        server.close()
 
 
 OPTIONS: dict[str, Any] = {"master_name": "shop", "sentinel_kwargs": {"socket_timeout": 2.0}}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from celery import Celery, states
-from extras import missing
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from pytest_celery_chaos.brokers.certificates import issue
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.clients.rebind import leave_results_alone
 
@@ -27,14 +25,10 @@ class Secure:
 
     def __init__(self, server: LocalServer, folder: Path) -> None:
         self.server = server
-        self.certificate, key = folder / "cert.pem", folder / "key.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-             "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(self.certificate), "-keyout", str(key)],
-            check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+        made = issue(["127.0.0.1"], folder / "ca.pem", folder)
+        self.ca = made.ca
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(self.certificate, key)
+        self._context.load_cert_chain(made.cert, made.key)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -61,7 +55,7 @@ class Secure:
         self._loop.close()
 
     def address(self, scheme: str, db: int = 0, *, verified: bool = True) -> str:
-        query = f"ssl_cert_reqs=required&ssl_ca_certs={self.certificate}" if verified else "ssl_cert_reqs=none"
+        query = f"ssl_cert_reqs=required&ssl_ca_certs={self.ca}" if verified else "ssl_cert_reqs=none"
         return f"{scheme}s://127.0.0.1:{self.port}/{db}?{query}"
 
 
@@ -78,8 +72,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @pytest.fixture(scope="module")
 def secure(launch: Callable[..., LocalServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    if shutil.which("openssl") is None:
-        missing("openssl, which makes a certificate, is not in PATH")
     secure = Secure(launch(), tmp_path_factory.mktemp("tls"))
     yield secure
     secure.close()
@@ -98,7 +90,7 @@ def test_messages_and_results_go_over_tls(scheme: str, secure: Secure, verified:
 
 
 def test_the_settings_of_celery_for_tls_hold(scheme: str, secure: Secure) -> None:
-    tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": str(secure.certificate)}
+    tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": str(secure.ca)}
     app = Celery("shop", broker=secure.address(scheme), backend=secure.address(scheme, 1), set_as_current=False)
     app.conf.broker_use_ssl = app.conf.redis_backend_use_ssl = tls
     with app.connection_for_write() as connection:
