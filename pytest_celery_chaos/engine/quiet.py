@@ -24,6 +24,7 @@ class OpenCopies:
     def __init__(self) -> None:
         self._open: dict[Copy, str] = {}
         self._halfway: dict[Copy, str] = {}  # popped, and not yet in `unacked`
+        self._orphaned: set[Copy] = set()  # open, and their worker has since lost the connection they came by
         self._publishing: dict[tuple[str, int, str], int] = {}
         self._sending: Counter[str] = Counter()
         # How often a message was put into a queue and not taken out, and when that was last (ns). Counted, since the
@@ -62,11 +63,13 @@ class OpenCopies:
         self._halfway.pop(_copy(event), None)
         if (event.source, event.pid) not in self._ended:
             self._open[_copy(event)] = str(event.task)
+            self._orphaned.discard(_copy(event))  # a message that comes again has the tag that it had
 
     def _disconnected(self, event: Event) -> None:
         # What it had popped and could not note as unacknowledged is lost, though its worker lives.
         mine = (event.source, event.pid)
         self._halfway = {copy: task for copy, task in self._halfway.items() if copy[:2] != mine}
+        self._orphaned |= {copy for copy in self._open if copy[:2] == mine}
 
     def _settled(self, event: Event) -> None:
         for copy, task in list(self._open.items()):
@@ -75,11 +78,21 @@ class OpenCopies:
                 return
 
     def _restored(self, event: Event) -> None:
+        swept = event.attrs.get("reason") == "sweep"
         if event.phase == "ok":
             self._put_into_queue(event)
-        # Restored by its own worker (shutdown, reconnect) before it began: the copy in memory is dropped with it.
-        if event.phase == "ok" and event.attrs.get("reason") != "sweep":
+            if swept:
+                self._swept(str(event.attrs.get("tag")))
+        # Restored by its own worker (shutdown, reconnect) before it began: the copy in memory is dropped with it. So it
+        # is where there was nothing left to restore, since somebody else had acknowledged or restored this tag.
+        if event.phase in ("ok", "fail") and not swept:
             self._open.pop(_copy(event), None)
+
+    def _swept(self, tag: str) -> None:
+        # Its worker lost the connection that it came by and could not restore it: it dropped what it had not begun.
+        for copy in [copy for copy in self._orphaned if copy[2] == tag]:
+            self._orphaned.discard(copy)
+            self._open.pop(copy, None)
 
     def _rejected(self, event: Event) -> None:
         if event.phase == "ok":

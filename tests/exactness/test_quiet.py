@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from pytest_celery_chaos.engine import quiet
@@ -31,6 +33,13 @@ def put(age: float = 0.0) -> list[Event]:
 POPPED, RECEIVED, SETTLED = event("popped"), event("received"), event("settled")
 GONE = event("offline", ended=7)
 RESTORED = event("restore", "ok", reason="sweep")
+LOST = [*put(), POPPED, RECEIVED, event("connection_lost")]
+NOT_THERE = event("restore", "fail", reason="shutdown")
+#: The same message at another worker: it keeps its delivery tag.
+THERE = SimpleNamespace(
+    **{kind: event(kind, source="worker:b") for kind in ("popped", "received", "settled")},
+    restored=event("restore", "ok", source="worker:b", reason="shutdown"),
+)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +51,21 @@ RESTORED = event("restore", "ok", reason="sweep")
         [POPPED, *put()],
         [*put(), POPPED, RECEIVED],
         [*put(), POPPED, RECEIVED, GONE, RESTORED],
+        [*put(), POPPED, RECEIVED, RESTORED, THERE.popped, THERE.received, THERE.settled],
+        [*LOST, event("restore", "unknown", reason="shutdown")],
+        [*LOST, RESTORED, POPPED, RECEIVED, RESTORED, THERE.popped, THERE.received, THERE.settled],
     ],
-    ids=["publishing", "published", "popped", "popped-before-the-answer", "received", "restored"],
+    ids=[
+        "publishing",
+        "published",
+        "popped",
+        "popped-before-the-answer",
+        "received",
+        "restored",
+        "swept-while-it-runs",
+        "not-yet-swept",
+        "swept-and-here-again",
+    ],
 )
 def test_a_message_that_somebody_has_or_is_about_to_get(events: list[Event]) -> None:
     copies = OpenCopies()
@@ -61,6 +83,9 @@ def test_a_message_that_somebody_has_or_is_about_to_get(events: list[Event]) -> 
         [*put(age=ON_THE_WAY / 1e9 + 0.1)],
         [*put(), POPPED, GONE],
         [GONE, *put(), POPPED],
+        # The first copy's acknowledgement is that of the second, whose worker then finds nothing to give back.
+        [*put(), THERE.popped, THERE.received, THERE.restored, POPPED, RECEIVED, THERE.settled, LOST[-1], NOT_THERE],
+        [*LOST, event("restore", "unknown", reason="shutdown"), RESTORED, THERE.popped, THERE.received, THERE.settled],
     ],
     ids=[
         "nothing",
@@ -70,6 +95,8 @@ def test_a_message_that_somebody_has_or_is_about_to_get(events: list[Event]) -> 
         "lost-long-ago",
         "died-with-it",
         "died-and-read-first",
+        "dropped-since-another-copy-was-acknowledged",
+        "dropped-and-swept-later",
     ],
 )
 def test_at_rest(events: list[Event]) -> None:
