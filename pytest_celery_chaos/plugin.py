@@ -44,6 +44,8 @@ EXIT_INTERRUPTED = 130
 PROXIES = ("resp", "toxiproxy")
 #: Those of :data:`values.Provider`.
 PROVIDERS = ("local", "container")
+#: Those of :data:`values.StartMethod`.
+START_METHODS = ("forkserver", "spawn")
 #: Those of :data:`values.ClientLibrary`.
 CLIENTS = ("redis", "valkey")
 SESSION = pytest.StashKey["Session"]()
@@ -61,6 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--chaos-provider", choices=PROVIDERS, help="run brokers and workers as processes, or in containers"
     )
+    group.addoption(
+        "--chaos-start-method",
+        choices=START_METHODS,
+        help="fork workers with Celery imported, or start Python anew",
+    )
     group.addoption("--chaos-keep", action="store_true", help="leave the system up afterwards, print its addresses")
     group.addoption("--chaos-times", type=int, default=1, metavar="N", help="run each scenario so many times")
     # How `celery-chaos run` starts us, and where it wants the result as JSON.
@@ -71,6 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("chaos_client", "by which library Celery reaches servers, unless a scenario says it: redis, valkey")
     parser.addini("chaos_proxy", "what links go through, where that can do what is asked: resp, toxiproxy")
     parser.addini("chaos_provider", "where brokers and workers run unless they say it: local, container")
+    parser.addini("chaos_start_method", "how workers start: forkserver (Celery is imported once), spawn (each anew)")
     parser.addini("chaos_images", "images to take instead, one a line: redis:8.0 = registry/redis:8.0", type="linelist")
     parser.addini("chaos_runs", "folder that runs are stored in", default=".celery-chaos/runs")
     parser.addini("chaos_retention", "which finished runs are kept: all, failed, last:N", default="last:200")
@@ -83,9 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "for this test; the keys and values are those of a scenario file",
     )
     _check_retention(config)
-    for option, known in (("proxy", PROXIES), ("provider", PROVIDERS)):
+    for option, known in (("proxy", PROXIES), ("provider", PROVIDERS), ("start_method", START_METHODS)):
         if (said := config.getini(f"chaos_{option}")) not in ("", *known):
-            raise pytest.UsageError(f"chaos_{option}: no {option} is called {said!r}: {' or '.join(known)}")
+            what = option.replace("_", " ")
+            raise pytest.UsageError(f"chaos_{option}: no {what} is called {said!r}: {' or '.join(known)}")
     images_of(config)
     config.stash[RESULTS] = Results(config)
     config.pluginmanager.register(config.stash[RESULTS], "celery_chaos_results")
@@ -193,11 +202,13 @@ def session_of(config: pytest.Config) -> Session:
 
         proxy: Any = config.getoption("--chaos-proxy") or config.getini("chaos_proxy") or "resp"
         provider: Any = config.getoption("--chaos-provider") or config.getini("chaos_provider") or "local"
+        method: Any = config.getoption("--chaos-start-method") or config.getini("chaos_start_method") or "forkserver"
         config.stash[SESSION] = Session(
             store_of(config),
             keep=config.getoption("--chaos-keep"),
             proxy=proxy,
             provider=provider,
+            start_method=method,
             images=images_of(config),
         )
     return config.stash[SESSION]

@@ -77,6 +77,8 @@ ProxyKind: TypeAlias = Literal["resp", "toxiproxy"]
 ClientLibrary: TypeAlias = Literal["redis", "valkey"]
 #: Where servers and workers run: as processes of this machine, or in containers.
 Provider: TypeAlias = Literal["local", "container"]
+#: How a worker's Python starts: forked from one that has imported Celery, or anew. Words of multiprocessing.
+StartMethod: TypeAlias = Literal["forkserver", "spawn"]
 #: What a command on a link is to Celery: a key of :data:`pytest_celery_chaos.history.wire.ROLES`.
 WireRoleRef: TypeAlias = Annotated[str, Ref("wire_role")]
 #: The ``name`` of a step.

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_celery_chaos.system import wait
-from pytest_celery_chaos.system.keeper_main import descendants
+from pytest_celery_chaos.system.tree import descendants
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 COMMAND = (str(Path(sys.executable).with_name("celery-chaos")),)

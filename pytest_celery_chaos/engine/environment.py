@@ -90,6 +90,8 @@ class Environment:
         # Workers first: they take longest, and all else waits for them.
         first = [*workers, *(client for client in self.clients.values() if client.spec.start)]
         for process in first:
+            process.prepare()
+        for process in first:
             process.start()
         # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
         self.servers.redis("main", 0)
@@ -130,7 +132,7 @@ class Environment:
     def _spawner(self, spec: WorkerSpec) -> Spawner:
         """What starts a worker: the keeper, or a container of its own."""
         sockets = [server.socket_path.parent for server in self.servers.all.values() if server.spec.socket]
-        return self._session.contain(spec, [self._folder.absolute(), self.control, *sockets]) or self._keeper
+        return self._session.contain(spec, [self._folder.absolute(), self.control, *sockets]) or self._session.spawner
 
     def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What a process of an application is made with.
@@ -138,7 +140,7 @@ class Environment:
         :param source: the process, ``worker:a``.
         """
         return {
-            "keeper": self._keeper,
+            "keeper": self._session.spawner,
             "app": apps.target(self._plan, app),
             "settings": self.settings(own, app=app, source=source),
             "folder": self._folder,

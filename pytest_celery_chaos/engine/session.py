@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pytest_celery_chaos.brokers.spec import BrokerSpec
     from pytest_celery_chaos.system.engine import Engine
     from pytest_celery_chaos.system.keeper import Keeper
-    from pytest_celery_chaos.values import Provider, ProxyKind
+    from pytest_celery_chaos.values import Provider, ProxyKind, StartMethod
     from pytest_celery_chaos.workers.container import Container
+    from pytest_celery_chaos.workers.recorded import Spawner
     from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: Processes (comma-separated pids) whose death ends this one and all that it started, set for worker processes
@@ -31,6 +32,7 @@ class Session:
     :param keep: leave processes running at the end (``--chaos-keep``).
     :param proxy: what links go through where a plan leaves it open (``chaos_proxy``).
     :param provider: where servers run for which a plan leaves it open (``chaos_provider``).
+    :param start_method: how workers and clients are started (``chaos_start_method``).
     :param images: by an image's name, the one that is taken in its place (``chaos_images``).
     """
 
@@ -41,10 +43,11 @@ class Session:
         keep: bool = False,
         proxy: ProxyKind = "resp",
         provider: Provider = "local",
+        start_method: StartMethod = "forkserver",
         images: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.keep, self.proxy, self.provider = store, keep, proxy, provider
-        self._images = images
+        self._images, self._start_method = images, start_method
         #: What the run under way is doing, for the progress line.
         self.doing = ""
         #: Set when the user has interrupted the session: what has not been judged is not judged any more.
@@ -58,6 +61,15 @@ class Session:
         keeper = Keeper(watch=watch)
         follow(watch)
         return keeper
+
+    @cached_property
+    def spawner(self) -> Spawner:
+        """What starts workers and clients."""
+        if self._start_method == "spawn":
+            return self.keeper
+        from pytest_celery_chaos.workers.forkserver import Forking
+
+        return Forking(self.keeper, self.keeper.temp_folder())
 
     @cached_property
     def engine(self) -> Engine:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_celery_chaos.errors import KeeperGone, UsageError
 from pytest_celery_chaos.system import wait
-from pytest_celery_chaos.system.keeper_main import children_of
+from pytest_celery_chaos.system.tree import children_of
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.system.keeper import Keeper

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pytest_celery_chaos.system.child import Child, Exit, check_signal
 from pytest_celery_chaos.system.engine import already_gone
-from pytest_celery_chaos.system.keeper_main import descendants
+from pytest_celery_chaos.system.tree import descendants
 
 #: As a shell has it, the main process of a container that died of a signal ends with this and its number.
 _SIGNALLED: Final = 128

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_celery_chaos.errors import KeeperGone, StartFailed, UsageError
-from pytest_celery_chaos.system import keeper_main, leftovers, wait
+from pytest_celery_chaos.system import keeper_main, leftovers, tree, wait
 from pytest_celery_chaos.system.child import Child, Exit, check_signal
+from pytest_celery_chaos.system.forkservers import GONE
 
 __all__ = ["Child", "Exit", "Keeper"]
 
@@ -109,6 +110,9 @@ class Keeper:
         """What the environment of a process of this machine begins with: ours."""
         return os.environ
 
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """:meth:`spawn` needs nothing beforehand."""
+
     def spawn(
         self,
         name: str,
@@ -128,18 +132,58 @@ class Keeper:
             may not ask the keeper for anything.
         :raises StartFailed: if it cannot be started.
         """
+        path = self._program(name, argv, env)
+        child = Child(self, next(self._keys), name, argv, on_exit)
+        self._start(child, "spawn", argv=list(argv), path=path, env=dict(env), cwd=cwd, log=log)
+        return child
+
+    def forkserver(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Child:
+        """Start a process for :meth:`fork`, with one end of a socket as its file 3.
+
+        It outlives :meth:`end_all`.
+        :raises StartFailed: if it cannot be started.
+        """
+        path = self._program(name, argv, env)
+        child = Child(self, next(self._keys), name, argv, None)
+        self._start(child, "spawn", argv=list(argv), path=path, env=dict(env), cwd=Path.cwd(), log=log, forks=True)
+        return child
+
+    def fork(
+        self,
+        server: Child,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> Child | None:
+        """:meth:`spawn`, by a fork of *server*; None where that has ended or does not listen.
+
+        :raises StartFailed: if it cannot be started.
+        """
+        child = Child(self, next(self._keys), name, argv, on_exit)
+        asked = self._start(child, "fork", server=server.key, argv=list(argv), env=dict(env), cwd=cwd, log=log)
+        return child if asked else None
+
+    def _program(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
         path = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))
         if path is None:
             raise StartFailed(f"{argv[0]!r} is not in PATH", where=name, hint="install it or give its full path")
-        child = Child(self, next(self._keys), name, argv, on_exit)
-        reply = self._ask(
-            "spawn", child, key=child.key, argv=list(argv), path=path, env=dict(env), cwd=os.fspath(cwd.absolute()),
-            log=os.fspath(log.absolute()),
-        )  # fmt: skip
-        if "error" in reply:
-            at = {"log": f"its log {log}", "cwd": f"its working folder {cwd}"}.get(reply.get("step", ""), repr(path))
-            raise StartFailed(f"cannot be started: {at}: {reply['error']}", where=name, hint="correct the path")
-        return child
+        return path
+
+    def _start(self, child: Child, do: str, *, cwd: Path, log: Path, **what: Any) -> bool:
+        """Have it started; False where a forkserver was asked that is gone."""
+        where = {"cwd": os.fspath(cwd.absolute()), "log": os.fspath(log.absolute())}
+        reply = self._ask(do, child, key=child.key, **where, **what)
+        if "error" not in reply:
+            return True
+        step = reply.get("step", "")
+        if step == GONE:
+            return False
+        at = {"log": f"its log {log}", "cwd": f"its working folder {cwd}"}.get(step, repr(what.get("path", child.name)))
+        raise StartFailed(f"cannot be started: {at}: {reply['error']}", where=child.name, hint="correct the path")
 
     def send_signal(self, do: str, child: Child, sig: int, **more: Any) -> bool:
         """Send a signal to a child, its group, or one of its own; see :class:`Child`."""
@@ -320,9 +364,9 @@ def _kill_tree(pid: int) -> None:
     """Kill a child that has lost its keeper, as well as can be done without one: what has left the tree escapes."""
     with contextlib.suppress(OSError):
         if os.getpgid(pid) == pid:  # else it has ended, and the pid may be another's
-            tree = keeper_main.descendants(pid)
+            below = tree.descendants(pid)
             os.killpg(pid, signal.SIGKILL)
-            for other in tree:
+            for other in below:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(other, signal.SIGKILL)
 

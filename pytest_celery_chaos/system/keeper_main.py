@@ -11,7 +11,7 @@ An owner that has asked it to stay may go: then it does the same on SIGTERM.
 """
 
 # pathlib would double the time that the imports take.
-# ruff: noqa: PTH102, PTH110, PTH118, PTH123, PTH208
+# ruff: noqa: PTH102, PTH118
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from .forkservers import Forkservers
 from .leftovers import mark_interrupted, remove_tree
+from .tree import children_of, descendants, group_of
 
 PACKET = 1 << 20
 """Bytes that one message may have at most; the harness limits its send buffer so that it cannot send more."""
@@ -37,37 +39,6 @@ KILL_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 _DEFAULT = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
-_HAS_CHILDREN_FILE = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
-
-
-def children_of(pid: int) -> list[int]:
-    """The direct children of *pid*, zombies included; empty when *pid* is gone."""
-    if not _HAS_CHILDREN_FILE:  # a kernel without CONFIG_PROC_CHILDREN
-        return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and parent_of(int(entry)) == pid]
-    found: list[int] = []
-    with contextlib.suppress(OSError):  # it may end while we look
-        for task in os.listdir(f"/proc/{pid}/task"):  # any thread may have forked
-            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                found.extend(map(int, file.read().split()))
-    return found
-
-
-def parent_of(pid: int) -> int:
-    """The parent of *pid*, 0 when there is none."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])
-    return 0
-
-
-def descendants(pid: int, spared: Collection[int] = ()) -> list[int]:
-    """All that descends from *pid*, parents before children, without the *spared* and what descends from them."""
-    found: list[int] = []
-    ahead = [pid]
-    while ahead:
-        fresh = [child for child in children_of(ahead.pop()) if child not in spared]
-        found += fresh
-        ahead += fresh
-    return found
 
 
 def _send(pid: int, number: int) -> bool:
@@ -88,11 +59,13 @@ class KeeperProcess:
         self.folders: list[str] = []
         self.runs: list[str] = []
         self.engines: list[tuple[str, str]] = []  # address of a container engine, label of what is ours there
+        self.forkservers = Forkservers(self)
         self.watched: dict[int, int] = {}  # pidfd -> pid
         self.owner_pidfd = -1
         self.owner = os.getppid()
         self.ended_by: str | None = None
         self.stays = False
+        self.number = 0  # of the request that is being answered
         self.close_request: int | None = None
         self.wake, wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
@@ -108,6 +81,8 @@ class KeeperProcess:
             for fd, _ in self.poll.poll():
                 if fd == self.connection.fileno():
                     self.receive()
+                elif fd in self.forkservers.sockets:
+                    self.forkservers.receive(fd)
                 elif fd in self.watched:
                     self.ended_by = f"watched process {self.watched[fd]} ended"
                     with contextlib.suppress(ProcessLookupError):
@@ -131,11 +106,13 @@ class KeeperProcess:
                 self.ended_by = f"the owner (pid {self.owner}) ended"
             return
         request = json.loads(packet)
-        number = request.pop("n")
+        number = self.number = request.pop("n")
         try:
             reply = getattr(self, "do_" + request.pop("do"))(**request)
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
+        if reply is None:
+            return  # a forkserver's answer is awaited
         if self.ended_by is None:
             self.send({"n": number, **reply})
         else:
@@ -173,9 +150,15 @@ class KeeperProcess:
                 return
             key = self.running.pop(pid, None)
             if key is not None:
-                code = os.waitstatus_to_exitcode(status)
-                end = (code, None) if code >= 0 else (None, -code)
-                self.send({"exit": key, "t": now, "code": end[0], "signal": end[1]})
+                self.report(key, status, now)
+            else:
+                self.forkservers.ended(pid, status, now)
+
+    def report(self, key: int, status: int, now: int) -> None:
+        """Tell the owner how a child ended."""
+        code = os.waitstatus_to_exitcode(status)
+        end = (code, None) if code >= 0 else (None, -code)
+        self.send({"exit": key, "t": now, "code": end[0], "signal": end[1]})
 
     # Requests
 
@@ -194,8 +177,13 @@ class KeeperProcess:
             self.poll.register(pidfd, select.POLLIN)
         return {}
 
-    def do_spawn(self, key: int, argv: list[str], path: str, env: dict[str, str], cwd: str, log: str) -> dict[str, Any]:
-        """Start a process in a group of its own, with default signals, no input, and no file of ours but its log."""
+    def do_spawn(
+        self, key: int, argv: list[str], path: str, env: dict[str, str], cwd: str, log: str, forks: bool = False
+    ) -> dict[str, Any]:
+        """Start a process in a group of its own, with default signals, no input, and no file of ours but its log.
+
+        One that *forks* has a socket, too, for :meth:`do_fork`.
+        """
         step = "log"
         output = -1
         try:
@@ -206,6 +194,8 @@ class KeeperProcess:
             started = time.monotonic_ns()
             files: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
             files += [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
+            if forks:
+                files.append((os.POSIX_SPAWN_DUP2, self.forkservers.open(key), 3))
             pid = os.posix_spawn(
                 path, argv, env, file_actions=files, setpgroup=0, setsigmask=[], setsigdef=_DEFAULT
             )  # fmt: skip
@@ -214,10 +204,16 @@ class KeeperProcess:
         finally:
             if output >= 0:
                 os.close(output)
+            if forks:
+                self.forkservers.opened(key)
             os.chdir("/")  # keep no folder busy
         self.running[pid] = key
         self.pids[key] = pid
         return {"pid": pid, "t": started}
+
+    def do_fork(self, **request: Any) -> dict[str, Any] | None:
+        """Let a forkserver start a process that it has the imports for."""
+        return self.forkservers.ask(self.number, **request)
 
     def do_signal(self, key: int, sig: int, group: bool) -> dict[str, Any]:
         """Signal a child that is not reaped, so that its pid is its own, or its process group while any of it lives."""
@@ -241,6 +237,7 @@ class KeeperProcess:
 
     def do_end_all(self, spare: list[int]) -> dict[str, Any]:
         """Kill everything but the children with these keys and what descends from them."""
+        spare = [*spare, *self.forkservers.sockets.values()]
         return {"left": self.kill_all({self.pids[key] for key in spare if self.running.get(self.pids[key]) == key})}
 
     def do_folder(self, base: str) -> dict[str, Any]:
@@ -287,7 +284,7 @@ class KeeperProcess:
         group = self.pids[key]
         if self.running.get(group, key) != key:
             return []
-        return [pid for pid in descendants(os.getpid(), self.running) if _group_of(pid) == group]
+        return [pid for pid in descendants(os.getpid(), self.running) if group_of(pid) == group]
 
     def kill_all(self, spared: Collection[int] = ()) -> list[int]:
         """Kill and reap every child but the *spared*, until there is none: what a killed one leaves becomes our child.
@@ -351,12 +348,6 @@ class KeeperProcess:
             self.send({"n": self.close_request, "left": left})
             while self.outbox and select.select([], [self.connection], [], 1.0)[1]:
                 self.flush()
-
-
-def _group_of(pid: int) -> int:
-    with contextlib.suppress(ProcessLookupError):
-        return os.getpgid(pid)
-    return 0
 
 
 def _become_subreaper() -> None:

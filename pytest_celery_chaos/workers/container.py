@@ -42,6 +42,9 @@ class Container:
         self._container: Any = None
         self._child: Started | None = None
 
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """:meth:`spawn` needs nothing that takes time beforehand."""
+
     def spawn(
         self,
         name: str,

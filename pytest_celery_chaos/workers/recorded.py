@@ -74,11 +74,14 @@ def packages(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class Spawner(Protocol):
-    """Starts processes: the keeper, or a container."""
+    """Starts processes: the keeper, a forkserver, or a container."""
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What the environment of a process begins with."""
+
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """Begin, without waiting, what :meth:`spawn` with these needs before the process can start."""
 
     def spawn(
         self,
@@ -154,17 +157,24 @@ class Recorded:
         self.child = self._keeper.spawn(
             self.source,
             self.command_line(),
-            env=recorded_environment(
-                self.source,
-                ledgers=self._folder / "ledgers",
-                control=self._control,
-                settings=self.settings,
-                extra=self.env,
-                base=self._keeper.environment,
-            ),
+            env=self._environment(),
             cwd=Path.cwd(),
             log=self.log,
             on_exit=self._ended,
+        )
+
+    def prepare(self) -> None:
+        """Begin what a start needs and can be shared by processes, so that several can begin at the same time."""
+        self._keeper.prepare(self.source, self.command_line(), env=self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return recorded_environment(
+            self.source,
+            ledgers=self._folder / "ledgers",
+            control=self._control,
+            settings=self.settings,
+            extra=self.env,
+            base=self._keeper.environment,
         )
 
     def kill(self, number: int, *, target: str = "group", ending: bool = True) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_celery_chaos.system import keeper_main
+from pytest_celery_chaos.system import keeper_main, tree
 from pytest_celery_chaos.system.keeper import Keeper
 
 from .conftest import Script
@@ -21,11 +21,11 @@ def test_the_keeper_needs_nothing_but_the_standard_library() -> None:
 
 def test_both_ways_to_read_the_tree_agree(script: Script, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     child, members = pool(script)
-    read = keeper_main.descendants(keeper.pid)
+    read = tree.descendants(keeper.pid)
     assert sorted(read) == sorted([child.pid, *members])
-    monkeypatch.setattr(keeper_main, "_HAS_CHILDREN_FILE", False)
-    assert sorted(keeper_main.descendants(keeper.pid)) == sorted(read)
-    assert keeper_main.descendants(keeper.pid, spared=[child.pid]) == []
-    assert keeper_main.parent_of(members[0]) == child.pid
-    assert keeper_main.parent_of(2**22 + 1) == 0
-    assert os.getppid() == keeper_main.parent_of(os.getpid())
+    monkeypatch.setattr(tree, "_HAS_CHILDREN_FILE", False)
+    assert sorted(tree.descendants(keeper.pid)) == sorted(read)
+    assert tree.descendants(keeper.pid, spared=[child.pid]) == []
+    assert tree.parent_of(members[0]) == child.pid
+    assert tree.parent_of(2**22 + 1) == 0
+    assert os.getppid() == tree.parent_of(os.getpid())

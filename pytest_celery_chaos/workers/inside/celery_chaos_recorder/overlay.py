@@ -170,7 +170,6 @@ def patch(module: ModuleType) -> None:
     Where it cannot be changed and something is to be laid over, the process ends: it would go on to the broker that
     the application names, which is somebody's own.
     """
-    text = os.environ.get("CELERY_CHAOS_SETTINGS")
     try:
         settings = module.Settings
         put(settings, "__getitem__", wraps(settings.__getitem__)(_getitem(settings.__getitem__)))
@@ -178,9 +177,20 @@ def patch(module: ModuleType) -> None:
             original = getattr(settings, name, None)
             if isinstance(original, property):
                 put(settings, name, _property(name, original))
-        if text and _layer is None:
-            lay(json.loads(text))
+        lay_from_environment()
     except Exception as error:
         emit("hook_failed", hook="celery.app.utils:Settings", error=repr(error))
-        if text:
+        if _is_recorded():
             raise SystemExit(f"celery-chaos: the settings of this run cannot be laid over: {error!r}") from error
+
+
+def lay_from_environment() -> None:
+    """:func:`lay` what the harness put into the environment, if it did, and nothing is laid over yet."""
+    text = os.environ.get("CELERY_CHAOS_SETTINGS")
+    if text and _layer is None:
+        lay(json.loads(text))
+
+
+def _is_recorded() -> bool:
+    """Whether this is a process of the harness's, and not a test that has the recorder in it."""
+    return "CELERY_CHAOS_LEDGERS" in os.environ

@@ -92,6 +92,8 @@ class Recorder:
 _recorder: Recorder | None = None
 _versions: dict[str, str] | None = None
 _forks_watched = False
+#: What was to be written before there was a ledger: None where nothing waits for one.
+_waiting: list[tuple[str, str | None, str | None, dict[str, Any]]] | None = None
 
 
 def versions() -> dict[str, str]:
@@ -109,18 +111,30 @@ def versions() -> dict[str, str]:
     return _versions
 
 
+def await_fork() -> None:
+    """Open no ledger in this process, which is nobody's yet: the fork that becomes a worker calls :func:`begin`."""
+    global _waiting
+    _waiting = []
+    versions()  # known in each fork
+
+
 def begin(folder: str, source: str, control: str | None, role: str) -> None:
     """Open the ledger of this process and say hello; again after every fork."""
-    global _recorder, _forks_watched
+    global _recorder, _forks_watched, _waiting
     if _recorder is None:
+        waiting, _waiting = _waiting, None
         _recorder = Recorder(folder, source, control, role)
+        for kind, phase, task, attrs in waiting or ():
+            _recorder.write(kind, phase, task, **attrs)
         if not _forks_watched:
             os.register_at_fork(after_in_child=_after_fork)
             _forks_watched = True
 
 
 def begin_from_environment() -> None:
-    """:func:`begin`, with what the harness put into the environment."""
+    """:func:`begin`, with what the harness put into the environment; later, in a process that waits for its fork."""
+    if "CELERY_CHAOS_SOURCE" not in os.environ and _waiting is not None:
+        return
     pid = str(os.getpid())
     role = "main" if os.environ.setdefault(FIRST, pid) == pid else "spawned"
     folder, source = os.environ["CELERY_CHAOS_LEDGERS"], os.environ.get("CELERY_CHAOS_SOURCE", "worker:?")
@@ -168,6 +182,8 @@ def emit(
     """
     recorder = _recorder
     if recorder is None:
+        if _waiting is not None:
+            _waiting.append((kind, phase, task, attrs))
         return
     if task and name:
         recorder.remember(task, name)

@@ -1,0 +1,48 @@
+"""The tree of processes, as /proc has it. On the standard library alone, for the keeper."""
+
+# ruff: noqa: PTH110, PTH123, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection
+
+_HAS_CHILDREN_FILE = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def children_of(pid: int) -> list[int]:
+    """The direct children of *pid*, zombies included; empty when *pid* is gone."""
+    if not _HAS_CHILDREN_FILE:  # a kernel without CONFIG_PROC_CHILDREN
+        return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and parent_of(int(entry)) == pid]
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it may end while we look
+        for task in os.listdir(f"/proc/{pid}/task"):  # any thread may have forked
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+    return found
+
+
+def parent_of(pid: int) -> int:
+    """The parent of *pid*, 0 when there is none."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+    return 0
+
+
+def descendants(pid: int, spared: Collection[int] = ()) -> list[int]:
+    """All that descends from *pid*, parents before children, without the *spared* and what descends from them."""
+    found: list[int] = []
+    ahead = [pid]
+    while ahead:
+        fresh = [child for child in children_of(ahead.pop()) if child not in spared]
+        found += fresh
+        ahead += fresh
+    return found
+
+
+def group_of(pid: int) -> int:
+    """The process group of *pid*, 0 when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return 0

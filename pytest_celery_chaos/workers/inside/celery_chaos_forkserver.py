@@ -1,0 +1,168 @@
+"""A Python that has imported Celery, and nothing of the application, and forks a process for each request.
+
+To import Celery takes half a second of a core, ten times what else a worker needs to start. The fork goes on as if
+Python had been started for it: its own arguments, environment, working folder, log, process group and parent. The
+modules that it finds imported are those that every worker (or client) imports before it looks at its application; the
+patches of the recorder are in them, the ledger is opened in the fork.
+
+Started by the keeper with the other end of its socket as file 3: one JSON document a packet, beside which comes the
+open log. What cannot be done in here ends the server, and the harness starts processes without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SOCKET = 3
+PACKET = 1 << 20
+_BOTH = (
+    "celery",
+    "celery.app.base",
+    "celery.app.amqp",
+    "celery.app.events",
+    "celery.app.builtins",
+    "celery.app.autoretry",
+    "celery.loaders.app",
+    "celery.backends.redis",
+    "celery.fixups.django",
+    "kombu.transport.redis",
+)
+#: By role: what every process of that role imports, whatever its pool and application. Older versions lack some.
+PRELOADED = {
+    "worker": (
+        "celery.__main__",
+        "celery.bin.celery",
+        "celery.apps.worker",
+        *_BOTH,
+        "celery.app.control",
+        "celery.app.log",
+        "celery.utils.static",
+        "celery.utils.sysinfo",
+        "celery.worker.autoscale",
+        "celery.worker.components",
+        "celery.worker.consumer",
+        "celery.worker.consumer.delayed_delivery",
+        "celery.worker.control",
+        "celery.worker.loops",
+        "celery.worker.strategy",
+        "billiard.pool",
+        "mmap",
+        "encodings.idna",
+    ),
+    "client": (*_BOTH, "celery.canvas", "celery.result", "mmap", "encodings.idna"),
+}
+
+
+def preload(role: str) -> None:
+    """Import what a process of that role needs, and make sure that a fork of this process is as good as a new one."""
+    from importlib import import_module
+
+    from celery_chaos_recorder import record  # type: ignore[import-not-found]
+
+    record.await_fork()
+    for name in PRELOADED[role]:
+        with contextlib.suppress(ModuleNotFoundError):
+            import_module(name)
+    from celery import _state
+
+    threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    if threads > 1 or _state.default_app is not None or "coverage" in sys.modules:
+        raise SystemExit("something of this environment does not survive a fork")
+
+
+def serve(connection: socket.socket) -> list[str] | None:
+    """Fork for each request, until the keeper hangs up (None). In the fork: return what its command line is to be."""
+    while packet := _receive(connection):
+        request, log = packet
+        middle = os.fork()
+        if middle == 0:
+            return _middle(connection, request, log)
+        os.close(log)
+        os.waitpid(middle, 0)
+    return None
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], int] | None:
+    packet, files, _, _ = socket.recv_fds(connection, PACKET, 1)
+    return (json.loads(packet), files[0]) if packet else None
+
+
+def _middle(connection: socket.socket, request: dict[str, Any], log: int) -> list[str]:
+    """Fork once more and end, so that the fork becomes a child of the keeper: that is its subreaper."""
+    me, answer = os.getpid(), {"n": request["n"]}
+    try:
+        os.chdir(request["cwd"])
+        started = time.monotonic_ns()
+        pid = os.fork()
+    except OSError as error:
+        answer |= {"step": "cwd", "error": error.strerror}
+    else:
+        if pid == 0:
+            return _become(request, connection, log, me)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, 0)  # here too: a signal to the group may come as soon as the answer is sent
+        answer |= {"pid": pid, "t": started}
+    try:
+        connection.send(json.dumps(answer).encode())
+    finally:
+        os._exit(0)
+
+
+def _become(request: dict[str, Any], connection: socket.socket, log: int, parent: int) -> list[str]:
+    os.setpgid(0, 0)
+    connection.close()
+    for number in (1, 2):
+        os.dup2(log, number)
+    os.close(log)
+    while os.getppid() == parent:
+        time.sleep(0.0001)  # it is about to end; who asks for its parent shall be told the keeper
+    os.environ.clear()
+    os.environ.update(request["env"])
+    return request["argv"]  # type: ignore[no-any-return]
+
+
+def enter(argv: list[str]) -> None:
+    """Do what Python does between its start and the first line of a script, and the recorder at Celery's import."""
+    from celery_chaos_recorder import overlay, record
+
+    sys.orig_argv = argv
+    record.begin_from_environment()
+    overlay.lay_from_environment()
+
+
+def run(argv: list[str]) -> None:
+    """Run the script, or ``-m`` module, of a command line as ``__main__``."""
+    if argv[1] == "-m":
+        from runpy import run_module
+
+        sys.path[0] = os.getcwd()  # noqa: PTH109
+        sys.argv = argv[2:]
+        run_module(argv[2], run_name="__main__", alter_sys=True)
+        return
+    from types import ModuleType
+
+    sys.path[0] = os.path.dirname(argv[1])  # noqa: PTH120
+    sys.argv = argv[1:]
+    with open(argv[1], "rb") as file:  # noqa: PTH123
+        code = compile(file.read(), argv[1], "exec")
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    main.__file__ = argv[1]
+    main.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    exec(code, main.__dict__)
+
+
+if __name__ == "__main__":
+    preload(sys.argv[1])
+    line = serve(socket.socket(fileno=SOCKET))
+    if line is not None:
+        enter(line)
+        run(line)
