@@ -83,11 +83,18 @@ def serve(connection: socket.socket) -> list[str] | None:
     """Fork for each request, until the keeper hangs up (None). In the fork: return what its command line is to be."""
     while packet := _receive(connection):
         request, log = packet
+        reader, writer = os.pipe()
         middle = os.fork()
         if middle == 0:
-            return _middle(connection, request, log)
+            connection.close()
+            os.close(reader)
+            return _middle(writer, request, log)
         os.close(log)
-        os.waitpid(middle, 0)
+        os.close(writer)
+        with open(reader, "rb") as answer:  # noqa: PTH123
+            told = answer.read()
+        os.waitpid(middle, 0)  # from now on the fork is a child of the keeper, which may be asked to end all it has
+        connection.send(told)
     return None
 
 
@@ -96,30 +103,32 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], int] | None:
     return (json.loads(packet), files[0]) if packet else None
 
 
-def _middle(connection: socket.socket, request: dict[str, Any], log: int) -> list[str]:
+def _middle(writer: int, request: dict[str, Any], log: int) -> list[str]:
     """Fork once more and end, so that the fork becomes a child of the keeper: that is its subreaper."""
     me, answer = os.getpid(), {"n": request["n"]}
+    step = "cwd"
     try:
         os.chdir(request["cwd"])
+        step = "exec"
         started = time.monotonic_ns()
         pid = os.fork()
     except OSError as error:
-        answer |= {"step": "cwd", "error": error.strerror}
+        answer |= {"step": step, "error": error.strerror}
     else:
         if pid == 0:
-            return _become(request, connection, log, me)
+            os.close(writer)
+            return _become(request, log, me)
         with contextlib.suppress(OSError):
             os.setpgid(pid, 0)  # here too: a signal to the group may come as soon as the answer is sent
         answer |= {"pid": pid, "t": started}
     try:
-        connection.send(json.dumps(answer).encode())
+        os.write(writer, json.dumps(answer).encode())
     finally:
         os._exit(0)
 
 
-def _become(request: dict[str, Any], connection: socket.socket, log: int, parent: int) -> list[str]:
+def _become(request: dict[str, Any], log: int, parent: int) -> list[str]:
     os.setpgid(0, 0)
-    connection.close()
     for number in (1, 2):
         os.dup2(log, number)
     os.close(log)
