@@ -23,8 +23,8 @@ from typing import Any
 from pytest_celery_chaos.brokers import config
 from pytest_celery_chaos.brokers.find import Binary, available
 from pytest_celery_chaos.brokers.spec import BrokerSpec
-from pytest_celery_chaos.system.keeper_main import descendants
 from pytest_celery_chaos.system.ports import free_port, release_port
+from pytest_celery_chaos.system.tree import descendants
 from pytest_celery_chaos.workers.process import Worker
 from pytest_celery_chaos.workers.recorded import INSIDE
 from pytest_celery_chaos.workers.spec import WorkerSpec

@@ -11,6 +11,8 @@ not the same: by hand nothing is recorded and nothing is known to be ready.
 `waiting` is by hand too, by a person who publishes only when the worker says that it is ready, as the harness does,
 since a fault could not be placed otherwise. `control` is by hand once more: its ratio tells the noise of this run.
 
+`spawned` is the harness with `chaos_start_method = spawn`: each worker and client imports Celery anew, as by hand.
+
 The harness's time begins before the run's folder is made, with the keeper there (one serves a whole pytest process;
 it takes about 20 ms, and is printed), and ends when its `wait` step has seen the task's success.
 """
@@ -127,6 +129,7 @@ def main() -> int:
         folder = Path(name)
         keeper = median([keeper_start(folder) for _ in range(5)])
         session = Session(folder / "runs")
+        spawning = Session(folder / "runs", start_method="spawn")
         try:
             for pool in asked.pool or ("solo", "prefork"):
                 hand = functools.partial(by_hand, binary, folder, pool)
@@ -134,12 +137,13 @@ def main() -> int:
                     {
                         "by hand": hand,
                         "harness": functools.partial(by_harness, binary, session, pool),
+                        "spawned": functools.partial(by_harness, binary, spawning, pool),
                         "control": hand,
                         "waiting": functools.partial(hand, waiting=True),
                     },
                     asked.rounds,
                 )
-                times = {case: [v[1] if case == "harness" else v for v in values] for case, values in found.items()}
+                times = {case: [v[1] if isinstance(v, tuple) else v for v in values] for case, values in found.items()}
                 base = median(times["by hand"] + times["control"])
                 figures[pool] = {case: median(values) for case, values in times.items()}
                 figures[pool]["ratio"] = figures[pool]["harness"] / base
@@ -150,6 +154,7 @@ def main() -> int:
                 lines.append(f"{pool:8} {'(ready)':10} {median(ready):6.0f} {spread(ready):>12}")
         finally:
             session.close()
+            spawning.close()
     lines.append(
         f"the keeper, once a pytest process: {keeper:.0f} ms; goal: harness at most {asked.limit:g} times by hand"
     )
