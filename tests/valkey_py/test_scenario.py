@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from extras import server_needed
+from extras import engine_needed, server_needed
 from started import COMMAND, run
 
 from pytest_celery_chaos.brokers.find import find
@@ -56,3 +56,17 @@ def test_workers_of_both_libraries_finish_each_others_tasks(
         if (event := json.loads(line)).get("kind") == "ready" and event["source"].startswith("worker:")
     }
     assert urls == {"worker:a": first, "worker:b": second}
+
+
+SECURE = Path(__file__).parents[2] / "scenarios" / "connection" / "tls.chaos.yaml"
+
+
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_over_tls_a_worker_survives_its_broker(tmp_path: Path, version: str) -> None:
+    """On servers that speak TLS themselves, which those of the wheels do not."""
+    engine_needed(f"valkey/valkey:{version}")
+    arguments = ("--client=valkey", "--provider=container", f"--server=valkey-{version}", "-k", "direct")
+    done = run(*COMMAND, "run", *arguments, str(SECURE), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (history,) = (tmp_path / ".celery-chaos" / "runs").glob("*/history.ndjson")
+    assert '"broker_url":"valkeys://' in history.read_text()
