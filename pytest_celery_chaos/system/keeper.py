@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_celery_chaos.errors import KeeperGone, StartFailed, UsageError
+from pytest_celery_chaos.errors import KeeperGone, StartFailed, UsageError, WaitExpired
 from pytest_celery_chaos.system import keeper_main, leftovers, tree, wait
 from pytest_celery_chaos.system.child import Child, Exit, check_signal
 from pytest_celery_chaos.system.forkservers import GONE
@@ -164,8 +164,13 @@ class Keeper:
         :raises StartFailed: if it cannot be started.
         """
         child = Child(self, next(self._keys), name, argv, on_exit)
-        asked = self._start(child, "fork", server=server.key, argv=list(argv), env=dict(env), cwd=cwd, log=log)
-        return child if asked else None
+        try:
+            started = self._start(child, "fork", server=server.key, argv=list(argv), env=dict(env), cwd=cwd, log=log)
+        except WaitExpired:  # it hangs in an import, or is stopped
+            server.signal(signal.SIGKILL)
+            server.wait(ANSWER_SECONDS)
+            started = child.pid != 0
+        return child if started else None
 
     def _program(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
         path = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))

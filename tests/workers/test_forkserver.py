@@ -16,6 +16,7 @@ from live import run_text
 
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import StartFailed
+from pytest_celery_chaos.system import keeper as keeper_module
 from pytest_celery_chaos.system import wait
 from pytest_celery_chaos.system.keeper import Child, Keeper
 from pytest_celery_chaos.system.tree import parent_of
@@ -174,12 +175,20 @@ def test_another_pythonpath_has_a_forkserver_of_its_own_and_they_are_not_without
     assert all(server.alive for server in servers)
 
 
-def test_without_its_forkserver_it_is_spawned(keeper: Keeper, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_its_forkserver_it_is_spawned(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
     program = Program(keeper, tmp_path, SLEEP)
     program.start(True)
     (server,) = filter(None, program.forking._servers.values())
-    server.signal(signal.SIGKILL)
-    server.wait(5)
+    server.signal(how)
+    if how == signal.SIGKILL:
+        server.wait(5)
+    else:
+        monkeypatch.setattr(keeper_module, "ANSWER_SECONDS", 1.0)
+    assert not is_forked(program.start(True))
+    assert not server.alive
     assert not is_forked(program.start(True))
 
 
