@@ -65,6 +65,9 @@ def commands() -> None:
 @click.option("--times", type=click.IntRange(1), default=1, help="Each so many times.")
 @click.option("--proxy", type=click.Choice(["resp", "toxiproxy"]), help="What links go through, where it can do that.")
 @click.option("--provider", type=click.Choice(["local", "container"]), help="As processes, or in containers.")
+@click.option(
+    "--start-method", type=click.Choice(["forkserver", "spawn"]), help="Fork workers with Celery imported, or not."
+)
 @click.option("--keep", is_flag=True, help="Leave the system up afterwards, and print its addresses.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def run(
@@ -77,6 +80,7 @@ def run(
     times: int,
     proxy: str | None,
     provider: str | None,
+    start_method: str | None,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -90,6 +94,7 @@ def run(
     can_run(chosen, server=server or server_in(ini), pool=pool, select=select, provider=provider)
     options = asked(server=server, pool=pool, select=select, jobs=jobs, times=times, provider=provider, client=client)
     options += [f"--chaos-proxy={proxy}"] if proxy else []
+    options += [f"--chaos-start-method={start_method}"] if start_method else []
     options += ["--chaos-keep"] if keep else []
     options += ["-c", str(ini)] if ini else []
     become_pytest([*options, *map(str, chosen)], as_json=as_json)

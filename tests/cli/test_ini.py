@@ -65,3 +65,23 @@ def test_the_client_library_of_the_folders_configuration(chaos: Run, folder: Pat
     assert done.returncode != 0
     assert "chaos_client: 'memcached': write redis or valkey" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_how_the_folders_workers_start(chaos: Run, folder: Path) -> None:
+    """A worker of each start method, told by the command line with which the kernel started it."""
+    (folder / "who.py").write_text(
+        "from pathlib import Path\nfrom celery import Celery\napp = Celery('who')\n"
+        "@app.task(name='who')\ndef who():\n    Path('who').write_bytes(Path('/proc/self/cmdline').read_bytes())\n"
+    )
+    (folder / "one.chaos.yaml").write_text(
+        "scenario: One\nprofile: fast\napp: who:app\nworkers: {a: {pool: solo}}\nsteps:\n- send: who\n"
+    )
+    (folder / "pytest.ini").write_text("[pytest]\nchaos_start_method = spawn\n")
+    for options, program in (((), "celery"), (("--start-method", "forkserver"), "celery_chaos_forkserver.py")):
+        done = chaos("run", "one.chaos.yaml", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert Path((folder / "who").read_bytes().split(b"\0")[1].decode()).name == program
+    (folder / "pytest.ini").write_text("[pytest]\nchaos_start_method = fork\n")
+    done = chaos("run", "one.chaos.yaml")
+    assert done.returncode != 0
+    assert "chaos_start_method: no start method is called 'fork': forkserver or spawn" in done.stdout + done.stderr
