@@ -1349,6 +1349,7 @@ class Checks:
         call: Literal["publish", "send", "get", "joined", "control"] | None = None,
         task: TaskLike | None = None,
         within: Duration | None = None,
+        known: list[Literal["KF-97"]] | None = None,
         hazard: Mapping[str, Any] | None = None,
     ) -> None:
         """Every one of these calls of a client must return, and in time: neither raise nor block.

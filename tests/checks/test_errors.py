@@ -73,6 +73,27 @@ def test_the_tasks_own_exception_is_raised_by_get() -> None:
     assert returns(got("SUCCESS", None).ends().history(), call="get", task="t1", within=2).outcome == "holds"
 
 
+@pytest.mark.parametrize(
+    ("error", "over", "outcome"),
+    [
+        ("KeyError: 't1'", False, "holds"),
+        ("KeyError: 't2'", False, "violated"),
+        ("TimeoutError: t1", False, "violated"),
+        ("KeyError: 't1'", True, "violated"),  # nobody else was reading
+    ],
+)
+def test_two_threads_that_meet_in_the_buffer_of_results(error: str, over: bool, outcome: str) -> None:
+    """KF-97, where a scenario names it."""
+    story = Story().worker("a").send("t1").at(4).event("client:main", "get", "invoke", "t0", timeout=9)
+    other = {"kind": "get", "phase": "ok", "task": "t0", "state": "SUCCESS"}
+    story = story.at(4.5).event("client:main", **other) if over else story
+    story = story.at(5).event("client:main", "get", "invoke", "t1", timeout=9)
+    story = story.at(6).event("client:main", "get", "ok", "t1", state="SUCCESS", error=error)
+    history = (story if over else story.event("client:main", **other)).ends().history()
+    assert returns(history, call="get", known=["KF-97"]).outcome == outcome
+    assert returns(history, call="get").outcome == "violated"
+
+
 def test_a_command_that_nobody_could_be_told() -> None:
     story = Story().worker("a").send("t1").event("client:main", "control", "invoke", command="revoke", ids=["t1"])
     story.event("client:main", "control", "fail", command="revoke", ids=["t1"], error="OperationalError: refused")
