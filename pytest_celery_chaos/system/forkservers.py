@@ -52,7 +52,7 @@ class Forkservers:
         if connection is None:
             return {"step": GONE, "error": "it has ended"}
         try:
-            output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            output = open_log(log)
         except OSError as error:
             return {"step": "log", "error": error.strerror}
         request = json.dumps({"n": key, "argv": argv, "env": env, "cwd": cwd}).encode()
@@ -101,3 +101,8 @@ class Forkservers:
         """A process was reaped that the keeper did not start: perhaps one whose forkserver has not answered yet."""
         if self._asked:
             self._early[pid] = status, now
+
+
+def open_log(path: str) -> int:
+    """The file that a process's output is appended to."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

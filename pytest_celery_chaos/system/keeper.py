@@ -132,21 +132,15 @@ class Keeper:
             may not ask the keeper for anything.
         :raises StartFailed: if it cannot be started.
         """
-        path = self._program(name, argv, env)
-        child = Child(self, next(self._keys), name, argv, on_exit)
-        self._start(child, "spawn", argv=list(argv), path=path, env=dict(env), cwd=cwd, log=log)
-        return child
+        return self._spawn(Child(self, next(self._keys), name, argv, on_exit), env, cwd, log)
 
     def forkserver(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Child:
-        """Start a process for :meth:`fork`, with one end of a socket as its file 3.
+        """:meth:`spawn` a process for :meth:`fork`, with one end of a socket as its file 3.
 
         It outlives :meth:`end_all`.
         :raises StartFailed: if it cannot be started.
         """
-        path = self._program(name, argv, env)
-        child = Child(self, next(self._keys), name, argv, None)
-        self._start(child, "spawn", argv=list(argv), path=path, env=dict(env), cwd=Path.cwd(), log=log, forks=True)
-        return child
+        return self._spawn(Child(self, next(self._keys), name, argv, None), env, Path.cwd(), log, forks=True)
 
     def fork(
         self,
@@ -165,23 +159,25 @@ class Keeper:
         """
         child = Child(self, next(self._keys), name, argv, on_exit)
         try:
-            started = self._start(child, "fork", server=server.key, argv=list(argv), env=dict(env), cwd=cwd, log=log)
+            started = self._start(child, "fork", server=server.key, env=env, cwd=cwd, log=log)
         except WaitExpired:  # it hangs in an import, or is stopped
             server.signal(signal.SIGKILL)
             server.wait(ANSWER_SECONDS)
             started = child.pid != 0
         return child if started else None
 
-    def _program(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
-        path = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))
+    def _spawn(self, child: Child, env: Mapping[str, str], cwd: Path, log: Path, *, forks: bool = False) -> Child:
+        program = child.argv[0]
+        path = program if "/" in program else shutil.which(program, path=env.get("PATH", os.defpath))
         if path is None:
-            raise StartFailed(f"{argv[0]!r} is not in PATH", where=name, hint="install it or give its full path")
-        return path
+            raise StartFailed(f"{program!r} is not in PATH", where=child.name, hint="install it or give its full path")
+        self._start(child, "spawn", path=path, env=env, cwd=cwd, log=log, forks=forks)
+        return child
 
-    def _start(self, child: Child, do: str, *, cwd: Path, log: Path, **what: Any) -> bool:
+    def _start(self, child: Child, do: str, *, env: Mapping[str, str], cwd: Path, log: Path, **what: Any) -> bool:
         """Have it started; False where a forkserver was asked that is gone."""
         where = {"cwd": os.fspath(cwd.absolute()), "log": os.fspath(log.absolute())}
-        reply = self._ask(do, child, key=child.key, **where, **what)
+        reply = self._ask(do, child, key=child.key, argv=list(child.argv), env=dict(env), **where, **what)
         if "error" not in reply:
             return True
         step = reply.get("step", "")

@@ -26,7 +26,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from .forkservers import Forkservers
+from .forkservers import Forkservers, open_log
 from .leftovers import mark_interrupted, remove_tree
 from .tree import children_of, descendants, group_of
 
@@ -187,7 +187,7 @@ class KeeperProcess:
         step = "log"
         output = -1
         try:
-            output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            output = open_log(log)
             step = "cwd"
             os.chdir(cwd)  # posix_spawn has no working folder of its own; this process has one thread
             step = "exec"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_celery_chaos.workers.recorded import INSIDE
+from pytest_celery_chaos.workers.recorded import INSIDE, OWN_VARIABLES
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.system.child import Child
@@ -15,14 +15,11 @@ if TYPE_CHECKING:
 _PROGRAM: Final = INSIDE / "celery_chaos_forkserver.py"
 #: Forkservers that one session starts: one for each role, Python, PYTHONPATH and client library that it meets.
 MOST: Final = 12
-#: What differs from process to process and is looked at by none before it is forked.
-_OWN: Final = frozenset(
-    {"TMPDIR", "CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"}
-)
+#: What differs from process to process, and is looked at by none before it is forked; pytest changes the last with
+#: every test.
+_OWN: Final = OWN_VARIABLES | {"PYTEST_CURRENT_TEST"}
 _PREFIX: Final = "CELERY_CHAOS_"
 _VALKEY: Final = "CELERY_CHAOS_VALKEY"
-#: Changed by pytest with every test.
-_IGNORED: Final = frozenset({"PYTEST_CURRENT_TEST"})
 _ROLES: Final = ("worker", "client")
 
 
@@ -39,7 +36,7 @@ class Forking:
 
     def __init__(self, keeper: Keeper, folder: Path) -> None:
         self._keeper, self._folder = keeper, folder
-        self._servers: dict[object, Child | None] = {}
+        self._servers: dict[object, Child] = {}
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -70,28 +67,22 @@ class Forking:
 
     def _server(self, role: str, argv: Sequence[str], env: Mapping[str, str]) -> Child | None:
         """The forkserver for a process; None: there can be none."""
-        common = {name: value for name, value in env.items() if not _own(name)}
-        here = {name: value for name, value in self.environment.items() if not _own(name)}
-        path = common.pop("PYTHONPATH", "")
-        here.pop("PYTHONPATH", None)
+        common, here = _common(env), _common(self.environment)
+        path, _ = common.pop("PYTHONPATH", ""), here.pop("PYTHONPATH", None)
         if role not in _ROLES or common != here or not _runs(argv):
             return None
-        key = role, argv[0], path, env.get(_VALKEY), tuple(sorted(here.items()))
+        valkey = {_VALKEY: env[_VALKEY]} if _VALKEY in env else {}
+        environment = {**common, **valkey, "PYTHONPATH": path, f"{_PREFIX}LEDGERS": "-"}
+        key = role, argv[0], *sorted(environment.items())
         if key not in self._servers and len(self._servers) < MOST:
-            environment = {**here, "PYTHONPATH": path, f"{_PREFIX}LEDGERS": "-", **_valkey(env)}
-            line = [argv[0], str(_PROGRAM), role]
-            log = self._folder / "forkserver.log"
+            line, log = [argv[0], str(_PROGRAM), role], self._folder / "forkserver.log"
             self._servers[key] = self._keeper.forkserver(f"forkserver:{role}", line, env=environment, log=log)
         server = self._servers.get(key)
         return server if server is not None and server.alive else None
 
 
-def _own(name: str) -> bool:
-    return name in _OWN or name in _IGNORED or name.startswith(_PREFIX)
-
-
-def _valkey(env: Mapping[str, str]) -> dict[str, str]:
-    return {_VALKEY: env[_VALKEY]} if _VALKEY in env else {}
+def _common(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name not in _OWN and not name.startswith(_PREFIX)}
 
 
 def _runs(argv: Sequence[str]) -> bool:

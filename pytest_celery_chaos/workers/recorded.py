@@ -21,6 +21,8 @@ INSIDE: Final = Path(__file__).parent / "inside"
 VALKEY: Final = Path(__file__).parent.parent / "valkey"
 BUILTIN_APP: Final = "celery_chaos_tasks:app"
 _BROKER_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+#: What each recorded process is given for itself, beside variables called ``CELERY_CHAOS_…``.
+OWN_VARIABLES: Final = frozenset({"TMPDIR", *_BROKER_VARIABLES, "CELERY_RESULT_BACKEND"})
 #: How a process is asked to stop. Soft and cold are one signal: `worker_soft_shutdown_timeout` tells them apart.
 STOP_SIGNALS: Final[Mapping[str, int]] = {
     "warm": signal.SIGTERM,
