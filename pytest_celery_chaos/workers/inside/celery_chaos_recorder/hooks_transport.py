@@ -25,7 +25,9 @@ def _append(original: Method) -> Method:
         attrs = message_attrs(message)
         emit("popped", None, task, name=name, **attrs)
         result = original(self, message, delivery_tag)
-        emit("received", None, task, name=name, eta=(message.headers or {}).get("eta"), **attrs)
+        if eta := (message.headers or {}).get("eta"):
+            attrs["eta"] = eta
+        emit("received", None, task, name=name, **attrs)
         return result
 
     return append

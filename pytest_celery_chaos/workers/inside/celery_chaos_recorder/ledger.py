@@ -75,7 +75,7 @@ class Ledger:
     def __init__(self, folder: str, source: str) -> None:
         self.folder = folder
         self.source = source
-        self._source = _quote(source)
+        self._heads: dict[tuple[str, str | None], str] = {}
         self._file: int | None = None
         self.open()
 
@@ -84,6 +84,7 @@ class Ledger:
         self.close()
         self._lock = RLock()  # a fork may have copied it while another thread held it
         self.pid = os.getpid()
+        self._pid = f',"pid":{self.pid},"n":'
         self.n = 0
         self._torn = False
         name = f"{self.source.replace(':', '-').replace('/', '-')}.{self.pid}.{monotonic_ns()}.ndjson"
@@ -105,19 +106,45 @@ class Ledger:
     def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> tuple[int, int]:
         """Write one event with the next number and the time of now, and return its time and number.
 
-        The line is put together by hand, since the encoder of a whole record takes twice as long.
+        *attrs* are written :func:`clipped`. All in one function and by hand, and looked at only once they are text:
+        inside a worker each further call costs several times of what it costs in a loop of its own, since between two
+        events Celery's code has taken the processor's caches.
         """
-        line = f',"source":{self._source},"kind":"{kind}"'
-        if phase is not None:
-            line += f',"phase":"{phase}"'
-        if task is not None:
-            line += f',"task":{_quote(str(task))}'
-        end = f',"attrs":{_encode(attrs)}}}\n' if attrs else "}\n"
+        try:
+            head = self._heads[kind, phase]
+        except KeyError:
+            head = self._heads[kind, phase] = self._head(kind, phase)
+        end = "}\n"
+        if attrs:
+            text = _encode(attrs)
+            if len(text) > LONGEST or "://" in text or "null" in text:  # something to cut, redact or leave out
+                text = _encode(attrs) if (attrs := clipped(attrs)) else ""
+            if text:
+                end = f',"attrs":{text}}}\n'
+        whose = f',"task":{_quote(str(task))}' if task is not None else ""
         with self._lock:
-            t, n = monotonic_ns(), self.n
+            t, n, file = monotonic_ns(), self.n, self._file
             self.n = n + 1
-            self._append(f'{{"t":{t}{line},"pid":{self.pid},"n":{n}{end}'.encode("utf-8", "backslashreplace"))
+            if file is None:
+                return t, n
+            line = f'{{"t":{t}{head}{whose}{self._pid}{n}{end}'.encode("utf-8", "backslashreplace")
+            try:
+                # Daemons close every file they did not open; the number may since belong to a socket of the user's.
+                if not self._is_ours(file):
+                    self._file = file = self._reopen()
+                if self._torn:
+                    line = b"\n" + line
+                written = os.write(file, line)
+                self._end += written
+                self._torn = written < len(line)
+            except OSError:
+                self._torn = True
         return t, n
+
+    def _head(self, kind: str, phase: str | None) -> str:
+        """What the lines of such events have in common, from source to phase."""
+        head = f',"source":{_quote(self.source)},"kind":"{kind}"'
+        return head if phase is None else f'{head},"phase":"{phase}"'
 
     def record(self, t: int, kind: str, phase: str | None, task: str | None) -> dict[str, Any]:
         """An event of the time *t* as a record, without number and attributes."""
@@ -128,22 +155,6 @@ class Ledger:
             record["task"] = task
         record["pid"] = self.pid
         return record
-
-    def _append(self, line: bytes) -> None:
-        file = self._file
-        if file is None:
-            return
-        try:
-            # Daemons close every file they did not open; the number may since belong to a socket of the user's.
-            if not self._is_ours(file):
-                self._file = file = self._reopen()
-            if self._torn:
-                line = b"\n" + line
-            written = os.write(file, line)
-            self._end += written
-            self._torn = written < len(line)
-        except OSError:
-            self._torn = True
 
     def _is_ours(self, file: int) -> bool:
         """Whether the number still means our file: it stands where our last write, the only ones there are, left it.

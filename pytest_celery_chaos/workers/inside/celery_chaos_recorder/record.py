@@ -53,7 +53,7 @@ class Recorder:
 
     def write(self, kind: str, phase: str | None = None, task: str | None = None, **attrs: Any) -> None:
         """Write an event; of *attrs*, what is None is left out, and long strings are cut."""
-        self.ledger.write(kind, phase, task, clipped(attrs))
+        self.ledger.write(kind, phase, task, attrs)
 
     def name_of(self, task: str | None) -> str | None:
         return self.names.get(task) if task else None
@@ -185,20 +185,20 @@ def emit(
         if _waiting is not None:
             _waiting.append((kind, phase, task, attrs))
         return
-    if task and name:
-        recorder.remember(task, name)
-    if name and kind in _WITH_NAME:
-        attrs["name"] = name
+    if name:
+        if task and task not in recorder.names:
+            recorder.remember(task, name)
+        if kind in _WITH_NAME:
+            attrs["name"] = name
     if ids:
         attrs["ids"] = list(ids[:MOST_IDS])
         if len(ids) > MOST_IDS:
             attrs["ids_in_all"] = len(ids)
     try:
-        attrs, ledger = clipped(attrs), recorder.ledger
-        t, n = ledger.write(kind, phase, task, attrs)
+        t, n = recorder.ledger.write(kind, phase, task, attrs)
         # Asked here first, for the sake of the many events that nothing is armed at.
         if holds and recorder.gate is not None and recorder.gate.rules(kind):
-            record = {**ledger.record(t, kind, phase, task), "n": n, "attrs": attrs}
+            record = {**recorder.ledger.record(t, kind, phase, task), "n": n, "attrs": clipped(attrs)}
             recorder.hold(kind, phase, task, ids, record)
     except Exception as error:
         _complain(recorder, error)
