@@ -1,8 +1,8 @@
 """A Redis or Valkey server in a container: started, broken, started again and made anew, at one address.
 
-It has an address of its own in the session's network, and its port is published on 127.0.0.1 as well. Processes of
-this machine go by the first where the engine is on this machine: a published port ends in a process of the engine's,
-behind which a server cannot tell whose a connection is.
+It has an address of its own in the session's network, by which processes of this machine go where the engine is on this
+machine. Elsewhere its port is published on 127.0.0.1: that ends in a process of the engine's, behind which a server
+cannot tell whose a connection is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shlex
 import signal as signals
 import socket as sockets
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from pytest_celery_chaos.brokers.certificates import Certificates
 from pytest_celery_chaos.brokers.server import OnExit, RedisServer, identity
 from pytest_celery_chaos.brokers.spec import BrokerSpec, Server
 from pytest_celery_chaos.errors import StartFailed
-from pytest_celery_chaos.system.contained import Started, remove, start
+from pytest_celery_chaos.system.contained import Started, freeze, remove, start
 from pytest_celery_chaos.system.engine import Engine, already_gone, engine_errors
 
 if TYPE_CHECKING:
@@ -88,6 +87,11 @@ class ContainerServer(RedisServer):
         return str(self._engine.address())
 
     @property
+    def host(self) -> str:  # type: ignore[override]
+        """By which address this machine reaches it: known before it runs."""
+        return self.address if self._engine.direct else "127.0.0.1"
+
+    @property
     def peer_address(self) -> tuple[str, int]:
         return self.address, self.port
 
@@ -122,7 +126,7 @@ class ContainerServer(RedisServer):
         """Freeze all that is in the container (docker pause): the kernel still accepts connections, nobody answers."""
         self._running("pause")
         with self._told("pause"):
-            self._container.pause()
+            freeze(self._container)
 
     def resume(self) -> None:
         """Let a paused container go on (docker unpause)."""
@@ -193,7 +197,6 @@ class ContainerServer(RedisServer):
                 self._container = self._create()
             self._configure(arguments)
             self._child = start(self._container, f"broker:{self.name}", (), log=self.log, on_exit=self._exited)
-        self.host = self._reached_at()
         return self._child
 
     def _create(self) -> Any:
@@ -206,7 +209,7 @@ class ContainerServer(RedisServer):
         return self._engine.testcontainers.create(
             self.image,
             command=[str(self._shared / f"{self.port}.conf"), *self.arguments],
-            ports={str(self.port): ("127.0.0.1", self.port)},
+            ports=None if self._engine.direct else {str(self.port): ("127.0.0.1", self.port)},
             labels=self._engine.labels,
             volumes={
                 self._volume.name: {"bind": str(DATA), "mode": "rw"},
@@ -243,19 +246,6 @@ class ContainerServer(RedisServer):
         lines = [f"{option.removeprefix('--')} {next(given)}\n" for option in given]
         once.write_text("".join(lines), encoding="utf-8")
         self.socket_path.unlink(missing_ok=True)
-
-    def _reached_at(self) -> str:
-        """Its own address, where there is a way to it from here."""
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
-            try:
-                sockets.create_connection((self.address, self.port), timeout=1.0).close()
-                return self.address
-            except ConnectionRefusedError:
-                time.sleep(self.every)  # there is a way, and the server does not listen yet
-            except OSError:
-                break
-        return "127.0.0.1"
 
     def _connect(self, timeout: float) -> sockets.socket:
         plain = sockets.create_connection((self.host, self.port), timeout=timeout)

@@ -83,14 +83,15 @@ class Environment:
         :raises StartFailed: a process ended, or a worker was not ready within :data:`START_TIMEOUT` seconds.
         :raises OverlayIneffective: a setting given to a worker is not in force there.
         """
+        # What processes need beforehand begins first, and goes on while the servers start; but where the way to these
+        # leads through a link, their address is known only once there is a proxy.
+        if not self._plan.links:
+            self._prepare()
         self.servers.start()
-        self.links.start()
-        self._make()
-        workers = [worker for worker in self.workers.values() if worker.spec.start]
-        # Workers first: they take longest, and all else waits for them.
-        first = [*workers, *(client for client in self.clients.values() if client.spec.start)]
-        for process in first:
-            process.prepare()
+        if self._plan.links:
+            self.links.start()
+            self._prepare()
+        first = self._first()
         for process in first:
             process.start()
         # redis-py takes 60 ms to import: now, while the workers do their own imports, not when one is ready.
@@ -100,6 +101,17 @@ class Environment:
         for beat in self.beats.values():
             if beat.spec.start:
                 self.start_process(beat)
+
+    def _prepare(self) -> None:
+        """Make the processes, and begin what those that are started now need beforehand."""
+        self._make()
+        for process in self._first():
+            process.prepare()
+
+    def _first(self) -> Sequence[Recorded]:
+        """The processes that are there from the beginning. Workers first: they take longest, and all waits for them."""
+        workers = [worker for worker in self.workers.values() if worker.spec.start]
+        return [*workers, *(client for client in self.clients.values() if client.spec.start)]
 
     def _provide(self, spec: BrokerSpec) -> RedisServer:
         """Make one server, not started."""
@@ -132,7 +144,8 @@ class Environment:
     def _spawner(self, spec: WorkerSpec) -> Spawner:
         """What starts a worker: the keeper, or a container of its own."""
         sockets = [server.socket_path.parent for server in self.servers.all.values() if server.spec.socket]
-        return self._session.contain(spec, [self._folder.absolute(), self.control, *sockets]) or self._session.spawner
+        folders = [self._folder.absolute(), self.control, *sockets]
+        return self._session.contain(spec, folders, self.control) or self._session.spawner
 
     def _of_app(self, source: str, app: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What a process of an application is made with.

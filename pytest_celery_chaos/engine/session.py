@@ -100,16 +100,17 @@ class Session:
 
         return LocalServer(spec, self.keeper, folder, log, on_exit=on_exit)
 
-    def contain(self, spec: WorkerSpec, folders: Sequence[Path]) -> Container | None:
+    def contain(self, spec: WorkerSpec, folders: Sequence[Path], control: Path) -> Container | None:
         """The container of a worker that runs in one, not started; None for one that does not.
 
         :param folders: of the run, which the recorder writes into.
+        :param control: that of them in which processes are told what to do.
         """
         if spec.runs_in(self.provider) != "container":
             return None
         from pytest_celery_chaos.workers.container import Container
 
-        return Container(spec, self.engine, folders)
+        return Container(spec, self.engine, folders, control)
 
     def close(self) -> None:
         """End everything, unless it is to be kept and nobody has interrupted. Safe to call twice."""

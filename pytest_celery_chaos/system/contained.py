@@ -19,6 +19,9 @@ from pytest_celery_chaos.system.tree import descendants
 _SIGNALLED: Final = 128
 #: Seconds that the engine may take to tell the end of a container that it has removed.
 _GONE_WITHIN: Final = 15.0
+#: What the engine says where the kernel did not freeze a container, and for how many seconds it is asked again.
+_NOT_FROZEN: Final = "unable to freeze"
+_FROZEN_WITHIN: Final = 5.0
 
 
 class Started(Child):
@@ -121,6 +124,24 @@ def start(
     container.start()
     container.reload()
     return Started(name, argv, container=container, output=output, log=log, on_exit=on_exit)
+
+
+def freeze(container: Any) -> None:
+    """Pause a container (docker pause).
+
+    On cgroup v1 the kernel may not freeze a process that is just being made; runc then thaws the container, and leaves
+    it to its caller to try again (https://github.com/opencontainers/runc/pull/4388).
+    """
+    from docker.errors import APIError
+
+    end = time.monotonic() + _FROZEN_WITHIN
+    while True:
+        try:
+            container.pause()
+            return
+        except APIError as error:
+            if _NOT_FROZEN not in str(error.explanation) or time.monotonic() > end:
+                raise
 
 
 def remove(container: Any, child: Child | None) -> None:

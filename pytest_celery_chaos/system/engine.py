@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -68,20 +69,38 @@ class Engine:
             name = f"celery-chaos-{self.label[:12]}-{attempt}"
             made = self.docker.networks.create(f"{name}-trial", labels=self.labels)
             made.reload()
-            subnet = made.attrs["IPAM"]["Config"][0]["Subnet"]
+            subnet = _subnet(made)
             made.remove()
             with contextlib.suppress(APIError):
-                ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+                pool = IPAMPool(subnet=str(subnet), gateway=str(_gateway(subnet)))
+                ipam = IPAMConfig(pool_configs=[pool])
                 network = self.docker.networks.create(name, labels=self.labels, ipam=ipam)
                 network.reload()
                 return network
         raise StartFailed("no subnet for a network of containers", hint="remove networks: docker network prune")
 
+    @cached_property
+    def direct(self) -> bool:
+        """Whether this machine reaches its containers at their own addresses: the network's bridge is a device here.
+
+        Else (an engine in a virtual machine, a rootless one) only ports that are published lead into them.
+        """
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
+            try:
+                mine.bind((str(_gateway(self._subnet)), 0))  # nobody can but the machine that has this address
+            except OSError:
+                return False
+        return True
+
     def address(self) -> IPv4Address:
         """An address of the network that no other container of this session is given."""
         with self._lock:
             self._given += 1
-            return IPv4Network(self.network.attrs["IPAM"]["Config"][0]["Subnet"])[_FIRST + self._given]
+            return self._subnet[_FIRST + self._given]
+
+    @property
+    def _subnet(self) -> IPv4Network:
+        return _subnet(self.network)
 
     def volume(self) -> Any:
         """A new volume."""
@@ -111,6 +130,15 @@ class Engine:
             hint = f"docker pull {image}, or name another one: `image:`"
             with engine_errors(f"no image {image}", where=where, hint=hint, error=ServerNotFound):
                 self.docker.images.pull(image)
+
+
+def _subnet(network: Any) -> IPv4Network:
+    return IPv4Network(network.attrs["IPAM"]["Config"][0]["Subnet"])
+
+
+def _gateway(subnet: IPv4Network) -> IPv4Address:
+    """This machine's own address in a network, where the engine is on it."""
+    return subnet[1]
 
 
 def connect() -> DockerClient:

@@ -110,7 +110,7 @@ class Keeper:
         """What the environment of a process of this machine begins with: ours."""
         return os.environ
 
-    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], **_: object) -> None:
         """:meth:`spawn` needs nothing beforehand."""
 
     def spawn(

@@ -7,43 +7,67 @@ as they reach a process, a server sees whose each connection is, and a pid means
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_celery_chaos.errors import ChaosError
 from pytest_celery_chaos.system.child import Child
 from pytest_celery_chaos.system.contained import Started, remove, start
 from pytest_celery_chaos.system.engine import Engine, engine_errors
+from pytest_celery_chaos.workers.forkserver import is_green
 from pytest_celery_chaos.workers.recorded import INSIDE, VALKEY
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 #: Of a worker that names no image: Celery in its version, and nothing of an application's.
 REPOSITORY: Final = "celery-chaos/worker"
+#: Names the file that a worker waits for, once it has imported Celery.
+GO: Final = "CELERY_CHAOS_GO"
 
 
 class Container:
     """Starts one worker in the same container again and again, until it is renewed.
 
+    Once it is prepared the container runs: the worker imports Celery while the servers start, and goes on with its
+    application when it is spawned (see ``await_go`` of ``inside/celery_chaos_forkserver.py``).
+
     :param folders: of the run, mounted where they are.
+    :param control: that of them in which processes are told what to do.
     """
 
     #: What the environment of the worker begins with: the image's own, which is not given again.
     environment: Final[Mapping[str, str]] = {}
 
-    def __init__(self, spec: WorkerSpec, engine: Engine, folders: Sequence[Path]) -> None:
-        self._engine, self._spec, self._folders = engine, spec, folders
+    def __init__(self, spec: WorkerSpec, engine: Engine, folders: Sequence[Path], control: Path) -> None:
+        self._engine, self._spec, self._folders, self._control = engine, spec, folders, control
         self._where = f"worker {spec.name!r}"
         self.image = engine.instead(spec.image or f"{REPOSITORY}:{spec.celery or _minor_of_celery()}")
         self.hostname = self._name()
         self._made_with: tuple[Sequence[str], Mapping[str, str]] | None = None
         self._container: Any = None
         self._child: Started | None = None
+        self._beginning: Future[None] | None = None
 
-    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
-        """:meth:`spawn` needs nothing that takes time beforehand."""
+    def prepare(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> None:
+        """Begin to start it, in a thread of its own; whatever goes wrong is raised by :meth:`spawn`."""
+        if not is_green(argv):
+            thread = ThreadPoolExecutor(1, "celery-chaos prepare")
+            self._beginning = thread.submit(self._start, name, argv, env, cwd, log, on_exit)
+            thread.shutdown(wait=False)
 
     def spawn(
         self,
@@ -60,8 +84,27 @@ class Container:
         :raises ServerNotFound: the image is not there and cannot be pulled.
         :raises StartFailed: the engine does not start it.
         """
+        beginning, self._beginning = self._beginning, None
+        if beginning is not None:
+            beginning.result()
         if self._made_with is not None and self._made_with != (argv, env):
             self._remove()
+            beginning = None
+        self._go.touch()
+        if beginning is None:
+            self._start(name, argv, env, cwd, log, on_exit)
+        assert self._child is not None
+        return self._child
+
+    def _start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        on_exit: Callable[[Child], None] | None,
+    ) -> None:
         if self._container is None:
             self._engine.need(self.image, self._where)
         with engine_errors("its container cannot be started", where=self._where, hint="see the engine's own words"):
@@ -69,7 +112,11 @@ class Container:
                 self._container = self._create(argv, env, cwd)
                 self._made_with = argv, env
             self._child = start(self._container, name, argv, log=log, on_exit=on_exit)
-        return self._child
+
+    @property
+    def _go(self) -> Path:
+        """Once this file is there the worker that is prepared goes on, and later ones do not wait."""
+        return self._control / f"go-{self.hostname}"
 
     def renew(self) -> None:
         """Put the container away: the next start is another one, with another host name unless that is given."""
@@ -93,7 +140,7 @@ class Container:
         return self._engine.testcontainers.create(
             self.image,
             command=list(argv),
-            environment=dict(env),
+            environment={**env, **({} if is_green(argv) else {GO: str(self._go)})},
             labels=self._engine.labels,
             volumes=mounts,
             hostname=self.hostname,
@@ -105,6 +152,10 @@ class Container:
         )
 
     def _remove(self) -> None:
+        beginning, self._beginning = self._beginning, None
+        if beginning is not None:
+            with contextlib.suppress(ChaosError):  # nobody has asked for it
+                beginning.result()
         container, self._container = self._container, None
         self._made_with = None
         if container is not None:

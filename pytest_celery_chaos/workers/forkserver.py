@@ -43,7 +43,7 @@ class Forking:
         """What the environment of a process of this machine begins with: ours."""
         return self._keeper.environment
 
-    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], **_: object) -> None:
         """Start the forkserver for such a process, if it is not there yet."""
         self._server(name.partition(":")[0], argv, env)
 
@@ -87,5 +87,9 @@ def _common(env: Mapping[str, str]) -> dict[str, str]:
 
 def _runs(argv: Sequence[str]) -> bool:
     """Whether a forkserver runs this command line as Python does, and at the same point."""
-    green = any("gevent" in argument or "eventlet" in argument for argument in argv)
-    return not green and len(argv) > 1 and (argv[1] == "-m" or Path(argv[1]).name == "celery")
+    return not is_green(argv) and len(argv) > 1 and (argv[1] == "-m" or Path(argv[1]).name == "celery")
+
+
+def is_green(argv: Sequence[str]) -> bool:
+    """Whether the standard library is patched before Celery is imported, for the pool of this command line."""
+    return any("gevent" in argument or "eventlet" in argument for argument in argv)

@@ -82,7 +82,16 @@ class Spawner(Protocol):
     def environment(self) -> Mapping[str, str]:
         """What the environment of a process begins with."""
 
-    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+    def prepare(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> None:
         """Begin, without waiting, what :meth:`spawn` with these needs before the process can start."""
 
     def spawn(
@@ -156,21 +165,15 @@ class Recorded:
             raise UsageError(f"{self.role} {self.name!r} is running already", hint="stop or kill it first")
         self.asked_to_end = False
         self.starts += 1
-        self.child = self._keeper.spawn(
-            self.source,
-            self.command_line(),
-            env=self._environment(),
-            cwd=Path.cwd(),
-            log=self.log,
-            on_exit=self._ended,
-        )
+        self.child = self._keeper.spawn(self.source, self.command_line(), **self._process())
 
     def prepare(self) -> None:
         """Begin what a start needs and can be shared by processes, so that several can begin at the same time."""
-        self._keeper.prepare(self.source, self.command_line(), env=self._environment())
+        self._keeper.prepare(self.source, self.command_line(), **self._process())
 
-    def _environment(self) -> dict[str, str]:
-        return recorded_environment(
+    def _process(self) -> dict[str, Any]:
+        """Of the process, what :meth:`Keeper.spawn` takes beside its name and command line."""
+        env = recorded_environment(
             self.source,
             ledgers=self._folder / "ledgers",
             control=self._control,
@@ -178,6 +181,7 @@ class Recorded:
             extra=self.env,
             base=self._keeper.environment,
         )
+        return {"env": env, "cwd": Path.cwd(), "log": self.log, "on_exit": self._ended}
 
     def kill(self, number: int, *, target: str = "group", ending: bool = True) -> None:
         """Send signal *number* to the main process, to one pool child, or to the whole process group.

@@ -43,7 +43,7 @@ def test_a_servers_image_is_the_one_of_the_setting(hardened: str, tmp_path: Path
 def test_a_workers_image_is_the_one_of_the_setting(tmp_path: Path) -> None:
     engine_needed()
     session = Session(tmp_path, provider="container", images={"celery-chaos/worker:5.7": "ours:5.7"})
-    named = [session.contain(WorkerSpec("a", celery=celery), []) for celery in ("5.7", "5.5")]
+    named = [session.contain(WorkerSpec("a", celery=celery), [], tmp_path) for celery in ("5.7", "5.5")]
     assert [each and each.image for each in named] == ["ours:5.7", "celery-chaos/worker:5.5"]
     session.close()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SOCKET = 3
 PACKET = 1 << 20
+#: Seconds that a worker in a container waits for its servers at most.
+MOST_WAITED = 300
 _BOTH = (
     "celery",
     "celery.app.base",
@@ -63,7 +65,7 @@ PRELOADED = {
 
 
 def preload(role: str) -> None:
-    """Import what a process of that role needs, and make sure that a fork of this process is as good as a new one."""
+    """Import what a process of that role needs; its ledger is opened by :func:`enter`."""
     from importlib import import_module
 
     from celery_chaos_recorder import record  # type: ignore[import-not-found]
@@ -72,6 +74,10 @@ def preload(role: str) -> None:
     for name in PRELOADED[role]:
         with contextlib.suppress(ModuleNotFoundError):
             import_module(name)
+
+
+def check() -> None:
+    """Make sure that a fork of this process is as good as a new one."""
     from celery import _state
 
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
@@ -139,6 +145,24 @@ def _become(request: dict[str, Any], log: int, parent: int) -> list[str]:
     return request["argv"]  # type: ignore[no-any-return]
 
 
+def await_go(path: str) -> None:
+    """In a worker's container, which runs before there are servers: import Celery, and go on once *path* is there.
+
+    What the harness says of this run is hidden meanwhile, as a forkserver does not know it.
+    """
+    hidden = {name: value for name, value in os.environ.items() if name.startswith("CELERY_CHAOS_")}
+    for name in hidden.keys() - {"CELERY_CHAOS_LEDGERS", "CELERY_CHAOS_VALKEY"}:
+        del os.environ[name]
+    preload("worker")
+    end = time.monotonic() + MOST_WAITED
+    while not os.path.exists(path):  # noqa: PTH110
+        if time.monotonic() > end:
+            raise SystemExit(f"celery-chaos: nobody has started this worker for {MOST_WAITED} s")
+        time.sleep(0.002)
+    os.environ.update(hidden)
+    enter(sys.orig_argv)
+
+
 def enter(argv: list[str]) -> None:
     """Do what Python does between its start and the first line of a script, and the recorder at Celery's import."""
     from celery_chaos_recorder import overlay, record
@@ -171,6 +195,7 @@ def run(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     preload(sys.argv[1])
+    check()
     line = serve(socket.socket(fileno=SOCKET))
     if line is not None:
         enter(line)

@@ -29,3 +29,9 @@ if os.environ.get("CELERY_CHAOS_LEDGERS"):
     imports.enter()
 
 _shadowed()
+
+_go = os.environ.pop("CELERY_CHAOS_GO", None)
+if _go is not None and os.path.basename(sys.argv[0]) == "celery":  # noqa: PTH119 - and no program of an entrypoint's
+    from celery_chaos_forkserver import await_go  # type: ignore[import-not-found]
+
+    await_go(_go)

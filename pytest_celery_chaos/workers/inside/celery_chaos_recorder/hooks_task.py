@@ -88,7 +88,8 @@ def _terminal(task: str, ended: Any) -> None:
         if type(result).__name__ == "ExceptionInfo":  # Celery itself failed around the body
             emit("failed", None, task, error=failure(result.exception), internal=True)
         else:
-            emit("succeeded", None, task, **({} if runtime is not None else {"deduplicated": True}))
+            more: dict[str, Any] = {} if runtime is not None else {"deduplicated": True}
+            emit("succeeded", None, task, **more)
     elif info.state == "FAILURE":
         emit("failed", None, task, error=type(info.retval).__name__)
     elif info.state == "RETRY":
