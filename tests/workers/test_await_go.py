@@ -1,4 +1,4 @@
-"""A worker in a container imports Celery while its servers start: it waits for its turn, and is then what it would be."""
+"""A worker in a container imports Celery while its servers start: it waits for its turn, and is what it would be."""
 
 from __future__ import annotations
 
