@@ -112,6 +112,38 @@ def test_the_application_points_where_it_pointed_before(suite: Path) -> None:
     assert "4 passed, 1 xfailed" in done.stdout
 
 
+ON_DEMAND = """
+import pytest
+from shop.tasks import greet
+
+small = {"workers": {"a": {"pool": "solo", "profile": "fast"}}}
+
+def clients(history):
+    return {event.source for event in history.of("hello") if event.source.startswith("client:")}
+
+@pytest.mark.chaos(**small)
+def test_a_client_of_the_harness_is_started_when_a_verb_needs_it(chaos, chaos_history):
+    assert greet.delay("you").get(timeout=30) == "hello you"
+    assert clients(chaos_history()) == {"client:test"}
+    chaos.send(task=greet.name, args=["me"], name="mine")
+    chaos.wait(at="succeeded", task="mine")
+    chaos.kill(client="main")
+    assert clients(chaos_history()) == {"client:test", "client:main"}
+
+@pytest.mark.chaos(clients={"main": {}}, **small)
+def test_one_that_is_declared_is_there_from_the_beginning(chaos, chaos_history):
+    assert "client:main" in clients(chaos_history())
+    greet.delay("you").get(timeout=30)
+"""
+
+
+def test_a_client_process_that_nobody_needs_is_not_started(suite: Path) -> None:
+    (suite / "tests" / "test_on_demand.py").write_text(ON_DEMAND)
+    done = run(*PYTEST, "tests/test_on_demand.py", cwd=suite)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
 def test_there_is_no_clash_with_other_plugins(suite: Path) -> None:
     python = python_with_others()
     (suite / "names.py").write_text(NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,9 @@ class Environment:
         self.workers: dict[str, Worker] = {}
         self.clients: dict[str, Client] = {}
         self.beats: dict[str, Beat] = {}
+        #: A client that is started when it is first asked for.
+        self.on_demand: str | None = None
+        self._demanded = threading.Lock()
         #: Of each process (``worker:a``) where its application keeps messages and results.
         self.spaces = apps.spaces(plan)
         self.links = Links(
@@ -111,7 +115,8 @@ class Environment:
     def _first(self) -> Sequence[Recorded]:
         """The processes that are there from the beginning. Workers first: they take longest, and all waits for them."""
         workers = [worker for worker in self.workers.values() if worker.spec.start]
-        return [*workers, *(client for client in self.clients.values() if client.spec.start)]
+        clients = [each for each in self.clients.values() if each.spec.start and each.name != self.on_demand]
+        return [*workers, *clients]
 
     def _provide(self, spec: BrokerSpec) -> RedisServer:
         """Make one server, not started."""
@@ -237,7 +242,16 @@ class Environment:
         known = processes[role]
         if name not in known:
             raise UsageError(f"no {role} is called {name!r}", hint=f"{role}s here: {', '.join(known) or 'none'}")
+        if role == "client":
+            self._demand(name)
         return known[name]
+
+    def _demand(self, name: str) -> None:
+        """Start the client that is started on demand, if it is this one and has not been started yet."""
+        with self._demanded:
+            if name == self.on_demand:
+                self.on_demand = None
+                self.start_process(self.clients[name])
 
     def worker(self, name: str) -> Worker:
         self.process("worker", name)

@@ -36,14 +36,20 @@ def begin(
 
     said = {"app": app, "workers": {"a": {}}, **declared}
     plan = declared_plan(said, title=title, server=server, pool=pool, client=client)
-    return start(plan, session)
+    # The test's own process is a client of its application, and most tests need no other one.
+    spare = next(iter(plan.clients)) if app != "builtin" and "clients" not in declared else None
+    return start(plan, session, on_demand=spare)
 
 
-def start(plan: Plan, session: Session) -> Chaos:
-    """Begin a run of *plan*, bind its application, and wait until all is ready."""
+def start(plan: Plan, session: Session, *, on_demand: str | None = None) -> Chaos:
+    """Begin a run of *plan*, bind its application, and wait until all is ready.
+
+    :param on_demand: a client that is started when it is first asked for.
+    """
     run = Run(plan, session)
     chaos = Chaos(run)
     chaos.session = session
+    run.environment.on_demand = on_demand
     try:
         run.environment.start()
         run.measure("start")
