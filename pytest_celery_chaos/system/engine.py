@@ -53,6 +53,7 @@ class Engine:
         keeper.engine(address, f"{LABEL}={self.label}")
         self._lock = threading.Lock()
         self._given = 0
+        self._there: set[str] = set()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -119,10 +120,12 @@ class Engine:
         return self._images.get(image, image)
 
     def need(self, image: str, where: str) -> None:
-        """Have the image here, pulled if it is not.
+        """Have the image here, pulled if it is not; looked for once in a session.
 
         :raises ServerNotFound: it is not here and cannot be pulled.
         """
+        if image in self._there:
+            return
         from docker.errors import ImageNotFound
 
         try:
@@ -131,6 +134,7 @@ class Engine:
             hint = f"docker pull {image}, or name another one: `image:`"
             with engine_errors(f"no image {image}", where=where, hint=hint, error=ServerNotFound):
                 self.docker.images.pull(image)
+        self._there.add(image)
 
 
 def _subnet(network: Any) -> IPv4Network:
