@@ -1,4 +1,4 @@
-"""A8, A9: what the documents say of addresses, of transport options and of an extra, where it takes no worker to see.
+"""A1, A8, A9: what the documents say of addresses, of transport options and of an extra, where it takes no worker to see.
 
 A claim that proved false is written down as what was found: such a test fails when a later version keeps the promise.
 """
@@ -25,6 +25,36 @@ def published(address: str) -> None:
         app.send_task("proj.add")
     finally:
         app.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("redis://", (None, 6379, 0, None)),
+        ("redis://elsewhere", ("elsewhere", 6379, 0, None)),
+        ("redis://elsewhere:7000", ("elsewhere", 7000, 0, None)),
+        ("redis:///5", (None, 6379, 5, None)),
+        ("redis://:word@", (None, 6379, 0, "word")),
+        ("redis://:word@elsewhere:7000/5", ("elsewhere", 7000, 5, "word")),
+    ],
+)
+def test_what_an_address_leaves_out_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, address: str, meant: tuple[object, ...]
+) -> None:
+    def connect(self: Any, *_: Any, **__: Any) -> None:
+        raise Asked(self.host, self.port, self.db, self.password)
+
+    monkeypatch.setattr("redis.connection.Connection.connect", connect)
+    with pytest.raises(Asked) as asked:
+        kombu.Connection(address).default_channel.client.ping()
+    assert asked.value.args == (meant[0] or "127.0.0.1", *meant[1:])
+    with pytest.raises(Asked) as asked:
+        celery.Celery("proj", backend=address).backend.client.ping()
+    assert asked.value.args == (meant[0] or "localhost", *meant[1:])
+
+
+class Asked(Exception):
+    """Where a connection was to lead."""
 
 
 def test_redis_socket_reaches_the_database_through_the_socket(server: LocalServer) -> None:
