@@ -42,6 +42,7 @@ class Loop:
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
+        self._fresh: set[int] = set()
 
     def later(self, seconds: float, do: Callable[[], None]) -> Timer:
         timer = Timer(monotonic() + seconds, do)
@@ -50,6 +51,7 @@ class Loop:
 
     def watch(self, handle: int, mask: int, handler: Callable[[int], None]) -> None:
         self.handlers[handle] = handler
+        self._fresh.add(handle)
         self.poll.register(handle, mask)
 
     def forget(self, handle: int) -> None:
@@ -59,7 +61,7 @@ class Loop:
 
     def run(self) -> None:
         """Serve for ever."""
-        poll, handlers = self.poll, self.handlers
+        poll, handlers, fresh = self.poll, self.handlers, self._fresh
         while True:
             timeout = -1.0
             while self._timers:
@@ -70,9 +72,11 @@ class Loop:
                 if timer.do is not None:
                     timer.do()
                 timeout = -1.0
+            fresh.clear()
             for handle, mask in poll.poll(timeout):
                 handler = handlers.get(handle)
-                if handler is not None:
+                # What is watched since this was told may be another socket, with the number of one that was closed.
+                if handler is not None and handle not in fresh:
                     handler(mask)
 
 

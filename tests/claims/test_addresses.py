@@ -1,4 +1,4 @@
-"""A1, A8, A9: what the documents say of addresses, of transport options and of an extra, where it takes no worker to see.
+"""A1, A8, A9: what the documents say of addresses, transport options and an extra, where it takes no worker to see.
 
 A claim that proved false is written down as what was found: such a test fails when a later version keeps the promise.
 """
