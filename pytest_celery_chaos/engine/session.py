@@ -110,7 +110,7 @@ class Session:
             return None
         from pytest_celery_chaos.workers.container import Container
 
-        return Container(spec, self.engine, folders, control)
+        return Container(spec, self.engine, folders, None if self._start_method == "spawn" else control)
 
     def close(self) -> None:
         """End everything, unless it is to be kept and nobody has interrupted. Safe to call twice."""

@@ -37,13 +37,14 @@ class Container:
     application when it is spawned (see ``await_go`` of ``inside/celery_chaos_forkserver.py``).
 
     :param folders: of the run, mounted where they are.
-    :param control: that of them in which processes are told what to do.
+    :param control: that of them in which a worker that is prepared is told to go on; None: it is started when it is
+        spawned.
     """
 
     #: What the environment of the worker begins with: the image's own, which is not given again.
     environment: Final[Mapping[str, str]] = {}
 
-    def __init__(self, spec: WorkerSpec, engine: Engine, folders: Sequence[Path], control: Path) -> None:
+    def __init__(self, spec: WorkerSpec, engine: Engine, folders: Sequence[Path], control: Path | None) -> None:
         self._engine, self._spec, self._folders, self._control = engine, spec, folders, control
         self._where = f"worker {spec.name!r}"
         self.image = engine.instead(spec.image or f"{REPOSITORY}:{spec.celery or _minor_of_celery()}")
@@ -64,7 +65,7 @@ class Container:
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
         """Begin to start it, in a thread of its own; whatever goes wrong is raised by :meth:`spawn`."""
-        if not is_green(argv):
+        if self._may_wait(argv):
             thread = ThreadPoolExecutor(1, "celery-chaos prepare")
             self._beginning = thread.submit(self._start, name, argv, env, cwd, log, on_exit)
             thread.shutdown(wait=False)
@@ -90,7 +91,8 @@ class Container:
         if self._made_with is not None and self._made_with != (argv, env):
             self._remove()
             beginning = None
-        self._go.touch()
+        if self._may_wait(argv):
+            Path(self._go).touch()
         if beginning is None:
             self._start(name, argv, env, cwd, log, on_exit)
         assert self._child is not None
@@ -113,10 +115,13 @@ class Container:
                 self._made_with = argv, env
             self._child = start(self._container, name, argv, log=log, on_exit=on_exit)
 
+    def _may_wait(self, argv: Sequence[str]) -> bool:
+        return self._control is not None and not is_green(argv)
+
     @property
-    def _go(self) -> Path:
+    def _go(self) -> str:
         """Once this file is there the worker that is prepared goes on, and later ones do not wait."""
-        return self._control / f"go-{self.hostname}"
+        return f"{self._control}/go-{self.hostname}"
 
     def renew(self) -> None:
         """Put the container away: the next start is another one, with another host name unless that is given."""
@@ -140,7 +145,7 @@ class Container:
         return self._engine.testcontainers.create(
             self.image,
             command=list(argv),
-            environment={**env, **({} if is_green(argv) else {GO: str(self._go)})},
+            environment={**env, **({GO: self._go} if self._may_wait(argv) else {})},
             labels=self._engine.labels,
             volumes=mounts,
             hostname=self.hostname,

@@ -16,6 +16,8 @@ from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.runner import finish
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import ServerNotFound
+from pytest_celery_chaos.values import StartMethod
+from pytest_celery_chaos.workers.container import GO
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 IMAGE = "valkey/valkey:8.1"
@@ -143,3 +145,22 @@ def test_nothing_is_left_of_a_run(begin: Any, session: Session) -> None:
 def test_an_image_that_is_not_to_be_had_is_named(begin: Any) -> None:
     with pytest.raises(ServerNotFound, match=r"worker 'a'.*no image nobody/has-it:1"):
         begin(image="nobody/has-it:1")
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_it_imports_celery_beforehand_unless_it_is_to_be_spawned(tmp_path: Path, method: StartMethod) -> None:
+    engine_needed(IMAGE, *WORKERS)
+    session = Session(tmp_path, provider="container", start_method=method)
+    spec = WorkerSpec("a", pool="solo", profile="fast")
+    chaos = start(Plan("workers", broker=BrokerSpec(image=IMAGE), workers={"a": spec}), session)
+    [one] = containers(session)
+    said = session.engine.docker.api.inspect_container(one["Id"])["Config"]["Env"]
+    assert any(each.startswith(f"{GO}=") for each in said) == (method == "forkserver")
+    chaos.send(task="add", args=[1, 2], name="job")
+    chaos.wait(at="succeeded", task="job")
+    online = min(event.t for event in chaos.history.of("online") if event.source == "broker:main")
+    began = chaos.run.worker("a").child
+    assert began is not None
+    assert method == "forkserver" or began.started > online  # else either may be first
+    finish(chaos.run, session)
+    session.close()
