@@ -14,7 +14,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pytest_celery_chaos.history.event import Event
+from pytest_celery_chaos.workers.inside.celery_chaos_recorder import record
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.ledger import LONGEST, Ledger, clip
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.record import MOST_IDS
 
@@ -265,3 +268,16 @@ def test_an_event_names_the_first_of_very_many_ids_and_their_number(tmp_path: Pa
     attrs = lines(path)[-1]["attrs"]
     assert len(attrs["ids"]) == MOST_IDS
     assert attrs["ids_in_all"] == 70
+
+
+def test_names_of_the_last_tasks_are_known_and_their_number_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_MOST_NAMES", 10)
+    recorder = record.Recorder(str(tmp_path), "worker:a", None, "main")
+    for number in range(100):
+        recorder.remember(f"id-{number}", f"name-{number}")
+        known = [recorder.name_of(f"id-{each}") for each in range(number + 1)]
+        assert known[-10:] == [f"name-{each}" for each in range(max(0, number - 9), number + 1)]
+        assert sum(name is not None for name in known) <= 20
+    recorder.ledger.close()

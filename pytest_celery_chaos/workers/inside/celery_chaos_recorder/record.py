@@ -15,7 +15,7 @@ from .ledger import Ledger, clip, clipped
 FIRST = "CELERY_CHAOS_FIRST_PID"
 #: Ids of one event that are written; rules are matched against all.
 MOST_IDS = 50
-#: Tasks whose name is remembered, for rules by name at events that know only the id.
+#: Tasks whose name is remembered at least, for rules by name at events that know only the id.
 _MOST_NAMES = 20_000
 _WITH_NAME = frozenset({"send", "publish", "popped", "received", "started"})
 
@@ -31,6 +31,7 @@ class Recorder:
         self.ledger = Ledger(folder, source)
         self.role = role
         self.names: dict[str, str] = {}
+        self._older_names: dict[str, str] = {}
         self.gate: Gate | None = None
         self.hello()
         if control:
@@ -56,14 +57,13 @@ class Recorder:
         self.ledger.write(kind, phase, task, attrs)
 
     def name_of(self, task: str | None) -> str | None:
-        return self.names.get(task) if task else None
+        return (self.names.get(task) or self._older_names.get(task)) if task else None
 
     def remember(self, task: str, name: str) -> None:
-        names = self.names
-        if task not in names:
-            if len(names) >= _MOST_NAMES:
-                names.pop(next(iter(names)), None)
-            names[task] = name
+        if len(self.names) >= _MOST_NAMES:
+            # Not the oldest one alone: to find the first key of a dict that loses its first keys takes ever longer.
+            self._older_names, self.names = self.names, {}
+        self.names[task] = name
 
     def hold(
         self, kind: str, phase: str | None, task: str | None, ids: Sequence[str], record: dict[str, Any] | None
