@@ -101,6 +101,10 @@ class Child:
             raise KeeperGone(f"the keeper died, so the end of {self.name} (pid {self.pid}) is not known")
         return self._exit
 
+    def disown(self) -> None:
+        """Let nobody be told of its end any more."""
+        self._on_exit = None
+
     def children(self) -> list[int]:
         """The pids of its direct children, e.g. those of a prefork pool; none when it has ended."""
         return children_of(self.pid) if self.alive else []

@@ -51,7 +51,8 @@ class Engine:
         address = str(parse_host(os.environ.get("DOCKER_HOST")))
         address = address.replace("http+unix://", "unix://").replace("http://", "tcp://")
         keeper.engine(address, f"{LABEL}={self.label}")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._network: Any = None
         self._given = 0
         self._there: set[str] = set()
 
@@ -59,9 +60,16 @@ class Engine:
     def labels(self) -> dict[str, str]:
         return {LABEL: self.label}
 
-    @cached_property
+    @property
     def network(self) -> Any:
-        """The session's own network, in which a container keeps the address that it was given."""
+        """The session's own network, in which a container keeps the address that it was given; made when first asked
+        for."""
+        with self._lock:  # several servers start at once
+            if self._network is None:
+                self._network = self._make_network()
+            return self._network
+
+    def _make_network(self) -> Any:
         # Only a subnet that was asked for by name lets addresses be chosen: ask for the one that the engine would take.
         from docker.errors import APIError
         from docker.types import IPAMConfig, IPAMPool

@@ -89,6 +89,8 @@ class Container:
         if beginning is not None:
             beginning.result()
         if self._made_with is not None and self._made_with != (argv, env):
+            if beginning is not None and self._child is not None:
+                self._child.disown()  # it has never begun
             self._remove()
             beginning = None
         if self._may_wait(argv):

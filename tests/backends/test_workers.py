@@ -16,8 +16,10 @@ from pytest_celery_chaos.engine.plan import Plan
 from pytest_celery_chaos.engine.runner import finish
 from pytest_celery_chaos.engine.session import Session
 from pytest_celery_chaos.errors import ServerNotFound
+from pytest_celery_chaos.system.child import Child
 from pytest_celery_chaos.values import StartMethod
 from pytest_celery_chaos.workers.container import GO
+from pytest_celery_chaos.workers.recorded import recorded_environment
 from pytest_celery_chaos.workers.spec import WorkerSpec
 
 IMAGE = "valkey/valkey:8.1"
@@ -164,3 +166,24 @@ def test_it_imports_celery_beforehand_unless_it_is_to_be_spawned(tmp_path: Path,
     assert method == "forkserver" or began.started > online  # else either may be first
     finish(chaos.run, session)
     session.close()
+
+
+def test_one_that_is_spawned_otherwise_than_it_was_prepared_begins_anew(session: Session, tmp_path: Path) -> None:
+    control = session.keeper.temp_folder()
+    (tmp_path / "ledgers").mkdir()
+    settings = {"broker_url": "redis://127.0.0.1:1/0", "result_backend": "redis://127.0.0.1:1/1"}
+    ended: list[Child] = []
+    process: dict[str, Any] = {"cwd": tmp_path, "log": tmp_path / "log", "on_exit": ended.append}
+    container = session.contain(WorkerSpec("a"), [tmp_path, control], control)
+    assert container is not None
+
+    def environment(**extra: str) -> dict[str, str]:
+        return recorded_environment(
+            "worker:a", ledgers=tmp_path / "ledgers", control=control, settings=settings, extra=extra, base={}
+        )
+
+    container.prepare("worker:a", ["celery", "--version"], env=environment(), **process)
+    child = container.spawn("worker:a", ["celery", "--version"], env=environment(MORE="1"), **process)
+    assert child.wait(30).code == 0
+    assert ended == [child]
+    container.close()
