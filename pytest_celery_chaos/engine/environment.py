@@ -79,7 +79,9 @@ class Environment:
             engine=lambda: session.engine if session.provider == "container" else None,
             on_death=lambda child: self._offline("link:proxy", child, asked=False),
         )
-        self._ready = Readiness(live, self.servers.redis, self.spaces, self.links.ends)
+        self._ready = Readiness(
+            live, self.servers.redis, self.spaces, self.links.ends, port=lambda name: self.servers[name].port
+        )
 
     def start(self) -> None:
         """Start everything that the plan starts, all at once, and wait until it is ready.

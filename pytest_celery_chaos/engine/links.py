@@ -163,8 +163,9 @@ class Links:
 
     # -- whose a connection is ------------------------------------------------------------------------------------
 
-    def ends(self) -> dict[int, str]:
-        """By port, what both ends of each connection through a link are called; nothing without a proxy."""
+    def ends(self) -> dict[tuple[int, int], str]:
+        """What both ends of each connection through a link are called (see :meth:`LinkProxy.ends`); nothing without a
+        proxy."""
         return self._proxy.ends() if self._proxy is not None and self._proxy.alive else {}
 
     def owners(self, server: str, processes: Mapping[int, str]) -> dict[int, str]:

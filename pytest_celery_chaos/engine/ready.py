@@ -29,8 +29,9 @@ class Readiness:
     """Looks at the processes of one run.
 
     :param redis: the harness's connection to a server's database.
-    :param ends: by port, what both ends of a connection through a link are called.
+    :param ends: what both ends of a connection through a link are called (see :meth:`LinkProxy.ends`).
     :param spaces: of each process (``worker:a``) where its application keeps messages and results.
+    :param port: that of a server.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class Readiness:
         live: Live,
         redis: Callable[[str, int], Redis],
         spaces: Mapping[str, Keyspace],
-        ends: Callable[[], Mapping[int, str]],
+        ends: Callable[[], Mapping[tuple[int, int], str]],
+        *,
+        port: Callable[[str], int],
     ) -> None:
-        self._live, self._redis, self._spaces, self._ends = live, redis, spaces, ends
+        self._live, self._redis, self._spaces, self._ends, self._port = live, redis, spaces, ends, port
 
     def worker(self, worker: Worker, all_of_them: Iterable[Worker]) -> Event:
         """Wait until the worker says ready, hears both messages and commands, and has the settings asked for.
@@ -114,15 +117,12 @@ class Readiness:
                 raise process.failed_to_start(f"the recorder cannot see everything: {blind} {dict(broken.attrs)}")
         return self._live.find(its_own, kind=kind)
 
-    def _consumers(self, worker: Worker, ends: Mapping[int, str]) -> set[str | None]:
-        """Our side of the connections on which the worker's process has sent BRPOP."""
+    def _consumers(self, worker: Worker, ends: Mapping[tuple[int, int], str]) -> set[str | None]:
+        """The connections on which the worker's process has sent BRPOP; None for one over a unix socket."""
         pid = worker.child.pid if worker.child else 0
-        addresses = {
-            event.attrs.get("address")
-            for event in self._live.of("consuming")
-            if (event.source, event.pid) == (worker.source, pid)
-        }
-        return {address and _named(address, ends) for address in addresses}
+        consuming = [event for event in self._live.of("consuming") if (event.source, event.pid) == (worker.source, pid)]
+        found = {(event.attrs.get("address"), event.attrs.get("peer")) for event in consuming}
+        return {address and _named(address, _port(peer), ends) for address, peer in found}
 
     def _listens(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether it waits for messages and hears commands; not known, so False, while a server does not answer."""
@@ -138,16 +138,16 @@ class Readiness:
         addresses = self._consumers(worker, ends)
         return bool(pending) if addresses == {None} else bool(addresses & set(pending))
 
-    def _pending(self) -> tuple[list[str], Mapping[int, str]]:
-        """The addresses of the connections, of whatever server and database, that wait in BRPOP; and the ends of links
-        by which they are called, looked up once for all that is compared with them."""
+    def _pending(self) -> tuple[list[str], Mapping[tuple[int, int], str]]:
+        """The connections, of whatever server and database, that wait in BRPOP; and the ends of links by which they are
+        called, looked up once for all that is compared with them."""
         from pytest_celery_chaos.brokers.keys import pending_brpop
 
         servers = dict.fromkeys(space.broker for space in self._spaces.values())
         with answering():
-            pending = [address for name in servers for address in pending_brpop(self._redis(name, 0))]
+            pending = [(address, name) for name in servers for address in pending_brpop(self._redis(name, 0))]
         ends = self._ends()
-        return [_named(address, ends) for address in pending], ends
+        return [_named(address, self._port(name), ends) for address, name in pending], ends
 
     def _commands_heard(self, worker: Worker, workers: Iterable[Worker]) -> bool:
         """Whether as many connections are subscribed as there are living workers with remote control on its broker."""
@@ -166,7 +166,16 @@ class Readiness:
             return subscribers(self._redis(mine.broker, 0), mine.db) >= len(wanted)
 
 
-def _named(address: str, ends: Mapping[int, str]) -> str:
-    """What an address is called on both sides of a link; one that goes through none, as it is."""
-    port = address.rpartition(":")[2]
-    return ends.get(int(port), address) if port.isdigit() else address
+def _named(address: str, to: int | None, ends: Mapping[tuple[int, int], str]) -> str:
+    """What a connection is called on both sides of a link; one that goes through none, by both its ports.
+
+    :param address: its own, ``host:port``, or the path of a unix socket.
+    :param to: the port that it leads to.
+    """
+    own = _port(address)
+    return address if own is None or to is None else ends.get((own, to), f"{address} to {to}")
+
+
+def _port(address: str | None) -> int | None:
+    port = (address or "").rpartition(":")[2]
+    return int(port) if port.isdigit() else None

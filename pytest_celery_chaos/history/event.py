@@ -104,7 +104,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "control": "invoke/ok/fail, client: a remote-control command was sent: command, ids; replies (of each node)",
         # worker, main process
         "ready": "hostname, pool, queues, settings (in force), tasks (of each its options), revoked, versions",
-        "consuming": "BRPOP for messages was sent for the first time on a connection: address (ours, host:port)",
+        "consuming": "BRPOP for messages was sent for the first time on a connection: address, peer",
         "popped": "BRPOP has answered, `unacked` not yet written: name, tag, redelivered, retries",
         "received": "`unacked` and `unacked_index` written: name, tag, redelivered, retries, eta",
         "ack": "invoke (decided) / ok (ZREM and HDEL answered): tag",

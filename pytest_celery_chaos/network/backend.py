@@ -69,8 +69,12 @@ class LinkProxy(Protocol):
     def owners(self, server: int, links: Mapping[str, str]) -> dict[int, str]:
         """By its port as the server on port *server* sees it, whose each connection through one of *links* is."""
 
-    def ends(self) -> dict[int, str]:
-        """By port, what both ends of a way through a link are called: the client's port, and that the server sees."""
+    def ends(self) -> dict[tuple[int, int], str]:
+        """What both ends of a way through a link are called: that of the client, and the one that the server sees.
+
+        Each by its own port and the one that it leads to. A port alone is no name: the system gives it to several
+        connections at once, if they lead to different ports.
+        """
 
     def close(self) -> None:
         """End its processes and let go of their ports. Idempotent."""

@@ -69,6 +69,7 @@ class Proxy:
         self._folder = keeper.temp_folder()
         self.log = folder / "proxy.log"
         self._ports: dict[str, int] = {}
+        self._to: dict[str, int | None] = {}
         self._connection = socket.socket(socket.AF_UNIX)
         self._buffer = b""
         path = str(self._folder / "proxy.sock")
@@ -128,7 +129,7 @@ class Proxy:
         to = list(upstream) if isinstance(upstream, tuple) else os.fspath(upstream)
         names = wire.record(naming or Naming())
         self.ask("link", name=name, port=port, upstream=to, tls=None if tls is None else dict(tls), names=names)
-        self._ports[name] = port
+        self._ports[name], self._to[name] = port, upstream[1] if isinstance(upstream, tuple) else None
         return port
 
     def unlink(self, name: str) -> None:
@@ -301,10 +302,15 @@ class Proxy:
         there = self.connections(links=list(links)) if links else []
         return {each["server"]: links[each["link"]] for each in there if each["server"] is not None}
 
-    def ends(self) -> dict[int, str]:
+    def ends(self) -> dict[tuple[int, int], str]:
         """See :meth:`pytest_celery_chaos.network.backend.LinkProxy.ends`."""
-        there = self.connections()
-        return {each[end]: f"{each['link']}-{each['conn']}" for each in there for end in ("client", "server")}
+        found = {}
+        for each in self.connections():
+            link, name = each["link"], f"{each['link']}-{each['conn']}"
+            for own, to in ((each["client"], self._ports.get(link)), (each["server"], self._to.get(link))):
+                if own is not None and to is not None:
+                    found[own, to] = name
+        return found
 
     def close(self) -> None:
         """End the process and let go of the ports. Idempotent."""

@@ -229,14 +229,14 @@ class Toxiproxy:
         there = {self._servers[link].child.pid: source for link, source in links.items()}
         return sockets.owners(server, there)
 
-    def ends(self) -> dict[int, str]:
-        """By its port, of which link each connection is: the clients' own ports, and those that the servers see."""
-        found: dict[int, str] = {}
+    def ends(self) -> dict[tuple[int, int], str]:
+        """See :meth:`pytest_celery_chaos.network.backend.LinkProxy.ends`; the name is that of the link alone."""
+        found: dict[tuple[int, int], str] = {}
         for link, server in self._servers.items():
-            found |= dict.fromkeys(sockets.ports_to(server.port), link)
+            found |= {(own, server.port): link for own in sockets.ports_to(server.port)}
         whose = {server.child.pid: link for link, server in self._servers.items()}
         for to in {server.to for server in self._servers.values()}:
-            found |= sockets.owners(to, whose)
+            found |= {(own, to): link for own, link in sockets.owners(to, whose).items()}
         return found
 
     def close(self) -> None:

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 import redis
-from extras import server_needed
+from extras import missing, server_needed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pytest_celery_chaos.brokers.local import LocalServer
 from pytest_celery_chaos.brokers.spec import BrokerSpec
+from pytest_celery_chaos.errors import ServerNotFound
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.history.ledger import Tail
 from pytest_celery_chaos.network.proxy import Proxy
+from pytest_celery_chaos.network.toxiproxy import Toxiproxy
 from pytest_celery_chaos.system.keeper import Keeper
 
 SERVERS = ("redis-6.2", "valkey-9.1")
@@ -175,6 +177,25 @@ def resp_line(keeper: Keeper, tmp_path: Path, echo: Echo) -> Iterator[Line]:
     with Proxy(keeper, tmp_path) as proxy:
         yield Line(proxy, echo)
         assert proxy.log.read_text() == ""
+
+
+@pytest.fixture
+def toxiproxy(keeper: Keeper, tmp_path: Path) -> Iterator[Toxiproxy]:
+    """Real Toxiproxy; where it is missing the test is skipped, and fails in CI."""
+    try:
+        made = Toxiproxy(keeper, tmp_path)
+    except ServerNotFound as error:
+        missing(str(error))
+    with made:
+        yield made
+
+
+@pytest.fixture(params=["resp", "toxiproxy"])
+def line(request: pytest.FixtureRequest, echo: Echo) -> Line:
+    if request.param == "toxiproxy":
+        return Line(request.getfixturevalue("toxiproxy"), echo)
+    found: Line = request.getfixturevalue("resp_line")
+    return found
 
 
 def read(sock: socket.socket, size: int) -> bytes:

@@ -5,39 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from extras import missing
 
 from pytest_celery_chaos.errors import ProxyGone, ServerNotFound, UsageError
 from pytest_celery_chaos.network.toxiproxy import ENVIRONMENT, Toxiproxy, find
-from pytest_celery_chaos.system.keeper import Keeper
 
 from .conftest import Echo, Line, read, until_eof
 
 Took = Callable[[Callable[[], Any]], float]
-
-
-@pytest.fixture
-def toxiproxy(keeper: Keeper, tmp_path: Path) -> Iterator[Toxiproxy]:
-    """Real Toxiproxy; where it is missing the test is skipped, and fails in CI."""
-    try:
-        made = Toxiproxy(keeper, tmp_path)
-    except ServerNotFound as error:
-        missing(str(error))
-    with made:
-        yield made
-
-
-@pytest.fixture(params=["resp", "toxiproxy"])
-def line(request: pytest.FixtureRequest, echo: Echo) -> Line:
-    if request.param == "toxiproxy":
-        return Line(request.getfixturevalue("toxiproxy"), echo)
-    found: Line = request.getfixturevalue("resp_line")
-    return found
 
 
 @pytest.mark.parametrize("stream", ["upstream", "downstream"])
@@ -197,7 +176,7 @@ def test_whose_a_connection_is(line: Line) -> None:
     assert (seen, whose) == (line.echo.accepted[-1].getpeername()[1], "worker:a")
     assert line.proxy.owners(line.echo.port, {"other": "worker:b"}) == {}
     ends = line.proxy.ends()
-    assert ends[seen] == ends[sock.getsockname()[1]]
+    assert ends[seen, line.echo.port] == ends[sock.getsockname()[1], line.port]
 
 
 def test_nothing_is_left_of_it(line: Line) -> None:

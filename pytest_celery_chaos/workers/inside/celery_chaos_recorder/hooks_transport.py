@@ -102,8 +102,16 @@ def _report_connection(channel: Any) -> None:
     if not any(map(_holds_tasks, channel.active_queues)):
         return
     _reported[channel] = weakref.ref(sock)
-    name = sock.getsockname()
-    emit("consuming", address=f"{name[0]}:{name[1]}" if isinstance(name, tuple) else None)
+    emit("consuming", address=_address(sock.getsockname), peer=_address(sock.getpeername))
+
+
+def _address(of: Callable[[], Any]) -> str | None:
+    """Host and port of one end of a connection; None of a unix socket's, and where the connection is lost already."""
+    try:
+        name = of()
+    except OSError:
+        return None
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else None
 
 
 def _drops(kind: str, of: Callable[[Any], Any]) -> Callable[[Method], Method]:
