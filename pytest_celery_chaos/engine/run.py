@@ -25,7 +25,7 @@ from pytest_celery_chaos.engine.live import Live
 from pytest_celery_chaos.engine.pattern import describe, pattern_of
 from pytest_celery_chaos.engine.plan import Moment, Plan, Step, plain
 from pytest_celery_chaos.engine.session import Session
-from pytest_celery_chaos.errors import ChaosError, UsageError
+from pytest_celery_chaos.errors import ChaosError, NoAnswer, UsageError
 from pytest_celery_chaos.faults import FAULTS
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.process import Worker
@@ -198,6 +198,30 @@ class Run:
             timeout=moment.timeout or 30.0,
             last=self.live.last_words,
         )
+
+    def wait_polling(self, worker: str, timeout: float) -> None:
+        """Wait until a worker waits for messages in BRPOP.
+
+        :param timeout: seconds.
+        :raises UsageError: it does not run.
+        :raises WaitExpired: it does not within that time, or its broker does not answer.
+        """
+        from pytest_celery_chaos.system.wait import until
+
+        process, said = self.environment.worker(worker), ""
+
+        def polls() -> bool:
+            nonlocal said
+            if not process.alive:
+                raise UsageError(f"worker {worker!r} is not running", hint="start it first")
+            try:
+                said = "it does something else"
+                return worker not in self.environment.busy_consumers()
+            except NoAnswer as error:
+                said = error.what
+                return False
+
+        until(polls, what=f"worker {worker} to wait for messages (BRPOP)", timeout=timeout, last=lambda: said)
 
     def let_pass(self, seconds: float) -> None:
         """Let a time pass that the scenario asks for; nothing is synchronised by it."""

@@ -875,6 +875,7 @@ class Verbs:
         before: str | None = None,
         after: str | Duration | None = None,
         healed: str | None = None,
+        polling: str | None = None,
         task: TaskLike | None = None,
         worker: str | None = None,
         client: str | None = None,

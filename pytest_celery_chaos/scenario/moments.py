@@ -99,10 +99,10 @@ def _scheduled(said: Format) -> set[str]:
 
 def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], problems: Problems) -> None:
     args = entry.step.args
-    kinds = [key for key in ("at", "before", "after", "healed") if args.get(key) is not None]
+    kinds = [key for key in ("at", "before", "after", "healed", "polling") if args.get(key) is not None]
     if len(kinds) != 1:
         what = f"wait has {' and '.join(kinds)}" if kinds else "wait says no moment"
-        problems.add(entry.place, what, "give exactly one of: at, before, after, healed")
+        problems.add(entry.place, what, "give exactly one of: at, before, after, healed, polling")
         return
     _check_healed(entry, above, kinds[0], problems)
     if len(named := [role for role in SOURCES if args.get(role) is not None]) > 1:
@@ -119,9 +119,9 @@ def _check_wait(entry: StepEntry, above: Sequence[Step], below: Sequence[Step], 
 
 
 def _check_healed(entry: StepEntry, above: Sequence[Step], kind: str, problems: Problems) -> None:
-    """Of a wait that is for no moment: for a time, or for a fault to heal by itself."""
+    """Of a wait that is for no moment: for a time, for a fault to heal by itself, or for a worker to want messages."""
     healed = entry.step.args.get("healed")
-    if healed is None and not isinstance(entry.step.args.get("after"), float):
+    if kind not in ("healed", "polling") and not isinstance(entry.step.args.get("after"), float):
         return
     for key in ("task", *SOURCES):
         if entry.step.args.get(key) is not None:

@@ -27,6 +27,7 @@ def wait(
     before: PointRef | None = None,
     after: PointRef | Duration | None = None,
     healed: FaultRef | None = None,
+    polling: WorkerRef | None = None,
     task: TaskRef | None = None,
     worker: WorkerRef | None = None,
     client: ClientRef | None = None,
@@ -37,10 +38,12 @@ def wait(
 ) -> None:
     """Wait until a moment has come; one that is in the history already will do. Nobody is held at it.
 
-    :param at: an event of the history. Exactly one of *at*, *before*, *after* and *healed*.
+    :param at: an event of the history. Exactly one of *at*, *before*, *after*, *healed* and *polling*.
     :param before: a point of the protocol that has been reached.
     :param after: a point that has been passed; or a duration, and then this step takes so long.
     :param healed: the fault of the step of this name has healed by itself (its ``for`` is over); ``all``: every such.
+    :param polling: this worker waits for messages (BRPOP): what it was given before it has handed to its pool. One that
+        has as many messages as it may prefetch does not.
     :param task: only for this task.
     :param worker: only in this worker.
     :param client: only in this client.
@@ -54,6 +57,9 @@ def wait(
         return
     if healed is not None:
         run.in_force.wait_healed(None if healed == "all" else healed, timeout)
+        return
+    if polling is not None:
+        run.wait_polling(polling, timeout)
         return
     process = {"worker": worker, "client": client, "beat": beat, "link": link}
     run.wait_for(at=at, before=before, after=after, task=task, **process, nth=nth, timeout=timeout)
