@@ -11,6 +11,7 @@ import socket
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,52 @@ def test_names_of_the_last_tasks_are_known_and_their_number_is_bounded(
         assert known[-10:] == [f"name-{each}" for each in range(max(0, number - 9), number + 1)]
         assert sum(name is not None for name in known) <= 20
     recorder.ledger.close()
+
+
+class Meant(Exception):
+    """What a signal's handler raises: a soft time limit, the end of a worker."""
+
+
+class Odd:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Path]:
+    """This process, recorded."""
+    record.begin(str(tmp_path), "client:c", None, "test")
+    yield tmp_path
+    record.end()
+
+
+def test_what_a_signals_handler_raises_while_an_event_is_written_is_for_the_recorded_code(recorded: Path) -> None:
+    fired = raised = 0
+
+    def handler(*_: Any) -> None:
+        nonlocal fired
+        fired += 1
+        raise Meant
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        while raised < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
+                seen = fired
+                while fired == seen:
+                    record.emit("started", None, "x", name="add", tag="t")
+            except Meant:
+                raised += 1
+            assert raised == fired
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    (path,) = recorded.iterdir()
+    assert not any(event["kind"] == "hook_failed" for event in lines(path))
+
+
+def test_an_object_without_a_text_harms_nobody(recorded: Path) -> None:
+    record.emit("started", None, "x", odd=Odd())
+    (path,) = recorded.iterdir()
+    assert "no text" in lines(path)[-1]["attrs"]["error"]

@@ -201,6 +201,8 @@ def emit(
             record = {**recorder.ledger.record(t, kind, phase, task), "n": n, "attrs": clipped(attrs)}
             recorder.hold(kind, phase, task, ids, record)
     except Exception as error:
+        if _is_of_a_signal(error):
+            raise
         _complain(recorder, error)
 
 
@@ -212,7 +214,23 @@ def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
             if recorder.gate.rules(kind):
                 recorder.hold(kind, phase, task, (), None)
         except Exception as error:
+            if _is_of_a_signal(error):
+                raise
             _complain(recorder, error)
+
+
+def _is_of_a_signal(error: Exception) -> bool:
+    """Whether a signal's handler has raised it while the recorder was at work: a soft time limit, a cold shutdown.
+
+    That is meant for the recorded code. Other code than ours runs in here only where an object is asked for its text.
+    """
+    step = error.__traceback__
+    while step is not None:
+        frame = step.tb_frame
+        if not str(frame.f_globals.get("__name__")).startswith((__package__, "json")):
+            return frame.f_code.co_name not in ("__str__", "__repr__")
+        step = step.tb_next
+    return False
 
 
 def _complain(recorder: Recorder, error: Exception) -> None:
