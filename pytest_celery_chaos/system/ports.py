@@ -28,7 +28,7 @@ _random = random.SystemRandom()  # a seeded generator would send all xdist worke
 def free_port() -> int:
     """Reserve a port of 127.0.0.1, below those that the kernel gives to outgoing connections where there is room.
 
-    Below them, so that a client which retries cannot connect to itself, and a Redis cluster bus port (+10000) fits.
+    Below them, so that a client which retries cannot connect to itself.
 
     :raises StartFailed: if no port can be bound.
     """
