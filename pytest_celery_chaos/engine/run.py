@@ -212,8 +212,7 @@ class Run:
 
         def polls() -> bool:
             nonlocal said
-            if not process.alive:
-                raise UsageError(f"worker {worker!r} is not running", hint="start it first")
+            process.running()
             try:
                 said = "it does something else"
                 return worker not in self.environment.busy_consumers()

@@ -119,15 +119,17 @@ class Connection:
 
     def state(self) -> dict[str, Any]:
         """For the harness."""
-        local = None
+        local = to = None
         if self.server.open and self.server.sock.family != socket.AF_UNIX:
-            local = self.server.sock.getsockname()[1]
+            local, to = self.server.sock.getsockname()[1], self.link.upstream[1]
         flows = (self.asking, self.answering)
         return {
             "link": self.link.name,
             "conn": self.number,
             "client": self._peer,
+            "port": self.link.port,
             "server": local,
+            "to": to,
             "db": self.conversation.db,
             "pending": len(self.conversation.pending),
             "frozen": [way.stream for way in (self.up, self.down) if way.frozen],

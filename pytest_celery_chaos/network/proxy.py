@@ -69,7 +69,6 @@ class Proxy:
         self._folder = keeper.temp_folder()
         self.log = folder / "proxy.log"
         self._ports: dict[str, int] = {}
-        self._to: dict[str, int | None] = {}
         self._connection = socket.socket(socket.AF_UNIX)
         self._buffer = b""
         path = str(self._folder / "proxy.sock")
@@ -129,7 +128,7 @@ class Proxy:
         to = list(upstream) if isinstance(upstream, tuple) else os.fspath(upstream)
         names = wire.record(naming or Naming())
         self.ask("link", name=name, port=port, upstream=to, tls=None if tls is None else dict(tls), names=names)
-        self._ports[name], self._to[name] = port, upstream[1] if isinstance(upstream, tuple) else None
+        self._ports[name] = port
         return port
 
     def unlink(self, name: str) -> None:
@@ -291,9 +290,9 @@ class Proxy:
         return dict(self.ask("stats")["links"])
 
     def connections(self, *, links: Links = None) -> list[dict[str, Any]]:
-        """The open ones: ``link``, ``conn``, ``client`` (its port), ``server`` (our port towards the server, which
-        CLIENT LIST has as `addr`; None over a unix socket), ``db``, ``pending`` (replies due), ``frozen``, ``held``,
-        ``blind``."""
+        """The open ones: ``link``, ``conn``, ``client`` (its port), ``port`` (the link's, which it leads to),
+        ``server`` (our port towards the server, which CLIENT LIST has as `addr`) and ``to`` (the server's; both None
+        over a unix socket), ``db``, ``pending`` (replies due), ``frozen``, ``held``, ``blind``."""
         self._known(links)
         return list(self.ask("connections", links=links and list(links))["connections"])
 
@@ -306,10 +305,9 @@ class Proxy:
         """See :meth:`pytest_celery_chaos.network.backend.LinkProxy.ends`."""
         found = {}
         for each in self.connections():
-            link, name = each["link"], f"{each['link']}-{each['conn']}"
-            for own, to in ((each["client"], self._ports.get(link)), (each["server"], self._to.get(link))):
-                if own is not None and to is not None:
-                    found[own, to] = name
+            for own, to in ((each["client"], each["port"]), (each["server"], each["to"])):
+                if own is not None:
+                    found[own, to] = f"{each['link']}-{each['conn']}"
         return found
 
     def close(self) -> None:

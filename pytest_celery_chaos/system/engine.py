@@ -97,7 +97,7 @@ class Engine:
         """
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
             try:
-                mine.bind((str(_gateway(self._subnet)), 0))  # nobody can but the machine that has this address
+                mine.bind((str(_gateway(_subnet(self.network))), 0))  # nobody can but the machine that has this address
             except OSError:
                 return False
         return True
@@ -106,11 +106,7 @@ class Engine:
         """An address of the network that no other container of this session is given."""
         with self._lock:
             self._given += 1
-            return self._subnet[_FIRST + self._given]
-
-    @property
-    def _subnet(self) -> IPv4Network:
-        return _subnet(self.network)
+            return _subnet(self.network)[_FIRST + self._given]
 
     def volume(self) -> Any:
         """A new volume."""

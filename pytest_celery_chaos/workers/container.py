@@ -54,20 +54,11 @@ class Container:
         self._child: Started | None = None
         self._beginning: Future[None] | None = None
 
-    def prepare(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        log: Path,
-        on_exit: Callable[[Child], None] | None = None,
-    ) -> None:
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], **process: Any) -> None:
         """Begin to start it, in a thread of its own; whatever goes wrong is raised by :meth:`spawn`."""
         if self._may_wait(argv):
             thread = ThreadPoolExecutor(1, "celery-chaos prepare")
-            self._beginning = thread.submit(self._start, name, argv, env, cwd, log, on_exit)
+            self._beginning = thread.submit(self._start, name, argv, env=env, **process)
             thread.shutdown(wait=False)
 
     def spawn(
@@ -96,7 +87,7 @@ class Container:
         if self._may_wait(argv):
             Path(self._go).touch()
         if beginning is None:
-            self._start(name, argv, env, cwd, log, on_exit)
+            self._start(name, argv, env=env, cwd=cwd, log=log, on_exit=on_exit)
         assert self._child is not None
         return self._child
 
@@ -104,6 +95,7 @@ class Container:
         self,
         name: str,
         argv: Sequence[str],
+        *,
         env: Mapping[str, str],
         cwd: Path,
         log: Path,

@@ -82,17 +82,8 @@ class Spawner(Protocol):
     def environment(self) -> Mapping[str, str]:
         """What the environment of a process begins with."""
 
-    def prepare(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        log: Path,
-        on_exit: Callable[[Child], None] | None = None,
-    ) -> None:
-        """Begin, without waiting, what :meth:`spawn` with these needs before the process can start."""
+    def prepare(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], **process: Any) -> None:
+        """Begin, without waiting, what :meth:`spawn` with the same needs before the process can start."""
 
     def spawn(
         self,
@@ -150,7 +141,7 @@ class Recorded:
     @property
     def pid(self) -> int:
         """The main process's id. Raises UsageError where it does not run."""
-        return self._running().pid
+        return self.running().pid
 
     def command_line(self) -> Sequence[str]:
         """The program and its arguments."""
@@ -188,7 +179,7 @@ class Recorded:
 
         :param ending: whether the process's end is asked for by this (a raw SIGTERM is, a SIGUSR1 is not).
         """
-        child = self._running()
+        child = self.running()
         self.asked_to_end = self.asked_to_end or (ending and target != "child")
         if target == "child":
             children = child.children()
@@ -213,7 +204,8 @@ class Recorded:
             f"{what}\n{self.log_tail()}", where=f"{self.role} {self.name!r}", hint=f"the whole log: {self.log}"
         )
 
-    def _running(self) -> Child:
+    def running(self) -> Child:
+        """The process. Raises UsageError where it does not run."""
         if self.child is None or not self.child.alive:
             raise UsageError(f"{self.role} {self.name!r} is not running", hint="start it first")
         return self.child

@@ -201,8 +201,6 @@ def emit(
             record = {**recorder.ledger.record(t, kind, phase, task), "n": n, "attrs": clipped(attrs)}
             recorder.hold(kind, phase, task, ids, record)
     except Exception as error:
-        if _is_of_a_signal(error):
-            raise
         _complain(recorder, error)
 
 
@@ -214,8 +212,6 @@ def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
             if recorder.gate.rules(kind):
                 recorder.hold(kind, phase, task, (), None)
         except Exception as error:
-            if _is_of_a_signal(error):
-                raise
             _complain(recorder, error)
 
 
@@ -234,5 +230,7 @@ def _is_of_a_signal(error: Exception) -> bool:
 
 
 def _complain(recorder: Recorder, error: Exception) -> None:
-    """The recorded code must never see an error of the recorder's; the history does."""
+    """The recorded code must never see an error of the recorder's, and the history does; any other one is for it."""
+    if _is_of_a_signal(error):
+        raise error
     recorder.write("hook_failed", hook="emit", error=repr(error))
