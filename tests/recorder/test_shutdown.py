@@ -23,34 +23,38 @@ from celery import Celery
 app = Celery("proj", broker=os.environ["THE_BROKER"], backend=os.environ["THE_BACKEND"])
 app.conf.task_acks_late = True
 app.conf.broker_connection_retry_on_startup = True
+mark, go = (pathlib.Path(os.environ[name]) for name in ("THE_MARK", "THE_GO"))
 @app.task
-def work(seconds):
-    pathlib.Path(os.environ["THE_MARK"]).touch()
-    time.sleep(seconds)
-    return seconds
+def work():
+    mark.touch()
+    end = time.monotonic() + 30
+    while not go.exists() and time.monotonic() < end:
+        time.sleep(0.05)
 """
-SIGNALS = {"TERM": (signal.SIGTERM, 0.6), "QUIT": (signal.SIGQUIT, 2.5)}
+SIGNALS = {"TERM": signal.SIGTERM, "QUIT": signal.SIGQUIT}
 
 
 class Subject:
-    """One worker with late tasks, of which the first runs; on databases of its own."""
+    """One worker with late tasks, of which the first runs until it is let go; on databases of its own."""
 
     def __init__(self, lab: Lab, version: str, pool: str, recorded: bool, folder: Path) -> None:
         folder.mkdir()
         (folder / "proj.py").write_text(APP)
-        self.lab, self.pool, self.mark, first = lab, pool, folder / "mark", 2 if recorded else 4
+        self.lab, self.pool, self.mark, self.go = lab, pool, folder / "mark", folder / "go"
+        first = 2 if recorded else 4
         self.databases = first, first + 1
         broker, backend = (lab.server.url(database) for database in self.databases)
         self.app = Celery(broker=broker, set_as_current=False)
         self.worker = lab.worker(
             version, pool, app="proj", path=folder, recorded=recorded, ready=False,
-            env={"THE_BROKER": broker, "THE_BACKEND": backend, "THE_MARK": str(self.mark)},
+            env={"THE_BROKER": broker, "THE_BACKEND": backend, "THE_MARK": str(self.mark),
+                 "THE_GO": str(self.go)},
             settings={"broker_url": broker, "result_backend": backend}, options=FAST,
         )  # fmt: skip
 
-    def send(self, tasks: Sequence[str], seconds: float) -> None:
+    def send(self, tasks: Sequence[str]) -> None:
         for task in tasks:
-            self.app.send_task("proj.work", (seconds,), task_id=task)
+            self.app.send_task("proj.work", task_id=task)
 
     def until_running(self, taken: int) -> None:
         """Until the first task runs, and *taken* messages lie in `unacked`: later ones are the worker's to race for."""
@@ -85,17 +89,15 @@ class Subject:
 
 
 def compare(lab: Lab, version: str, pool: str, name: str, tmp_path: Path) -> Process:
-    number, seconds = SIGNALS[name]
-    if (pool, name) == ("prefork", "QUIT"):
-        seconds = 10  # cancelled at once, so nobody waits for it, and it cannot end before the signal
     subjects = [Subject(lab, version, pool, recorded, tmp_path / str(recorded)) for recorded in (True, False)]
     # Threads: the end of the first task wakes the stop and the second one at once, and either may win.
     tasks = ("first",) if pool == "threads" else ("first", "second")
     for subject in subjects:
-        # One after the other: while the second one starts, the task of the first would come to its end.
-        subject.send(tasks, seconds)
+        subject.send(tasks)
         subject.until_running(1 if pool == "solo" else len(tasks))
-        subject.worker.child.signal(number)
+        subject.worker.child.signal(SIGNALS[name])
+        if (pool, name) != ("prefork", "QUIT"):  # there the first task is cancelled, and must not end before it
+            subject.go.touch()
     with_us, without_us = (subject.outcome(timeout=12) for subject in subjects)
     assert with_us == without_us
     worker = subjects[0].worker
