@@ -1,7 +1,7 @@
 """The files that events are written to while a run goes on, and how they are followed.
 
-One file for each process that records, opened O_APPEND, one ``write(2)`` an event: what was written before a
-SIGKILL is never lost, and nobody else's line is torn by it.
+One file for each process that records, each event put there at once, by one ``write(2)`` or through memory: what was
+written before a SIGKILL is never lost, and nobody else's line is torn by it.
 """
 
 from __future__ import annotations
@@ -102,6 +102,26 @@ def _clean(value: Any) -> Any:
     return value
 
 
+class _Followed:
+    """A ledger that is read while it grows."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._rest, self._read = bytearray(), 0
+
+    def read(self) -> bytearray:
+        """What was read and not taken away yet, and what is new. A NUL is what is not written yet (see `lines`)."""
+        size = 1 << 13  # behind the last line of a mapped file there is so much to read each time
+        while data := os.pread(self.fd, size, self._read):
+            written = data.partition(b"\0")[0]
+            self._rest += written
+            self._read += len(written)
+            if len(written) < len(data):
+                break
+            size = 1 << 18
+        return self._rest
+
+
 class Tail:
     """Follows every ledger of a folder, also those that appear later.
 
@@ -115,7 +135,7 @@ class Tail:
         self.folder = folder
         self.broken: list[str] = []
         self._parser = Parser()
-        self._files: dict[str, tuple[int, bytearray]] = {}
+        self._files: dict[str, _Followed] = {}
 
     def read(self) -> list[Event]:
         """What is new since the last call, by time. Cheap where nothing is."""
@@ -124,11 +144,10 @@ class Tail:
                 if entry.name not in self._files and entry.name.endswith(".ndjson"):
                     # Gone again before it could be opened: somebody clears the folder.
                     with contextlib.suppress(FileNotFoundError):
-                        self._files[entry.name] = (os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC), bytearray())
+                        self._files[entry.name] = _Followed(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC))
         events: list[Event] = []
-        for name, (fd, rest) in self._files.items():
-            while data := os.read(fd, 1 << 18):
-                rest += data
+        for name, followed in self._files.items():
+            rest = followed.read()
             end = rest.rfind(b"\n") + 1
             if end:
                 lines = bytes(rest[:end]).splitlines(keepends=True)
@@ -142,8 +161,8 @@ class Tail:
     def close(self) -> None:
         """Let go of the files, and of every text that was remembered: of a long run they are many megabytes."""
         self._parser = Parser()
-        for fd, _ in self._files.values():
-            os.close(fd)
+        for followed in self._files.values():
+            os.close(followed.fd)
         self._files.clear()
 
     def __enter__(self) -> Tail:

@@ -20,6 +20,7 @@ import pytest
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder import record
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.ledger import LONGEST, Ledger, clip
+from pytest_celery_chaos.workers.inside.celery_chaos_recorder.mapped import STEP
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.record import MOST_IDS
 
 from .lab import INSIDE
@@ -27,8 +28,19 @@ from .lab import INSIDE
 KILLS = 250
 
 
+@pytest.fixture(params=["written", "mapped"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    """A ledger of each sort."""
+    return Ledger(str(tmp_path), "worker:a", mapped=request.param == "mapped")
+
+
+def text(path: str | Path) -> bytes:
+    """What was written into a ledger; a mapped one has NULs behind it."""
+    return Path(path).read_bytes().partition(b"\0")[0]
+
+
 def lines(path: str | Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_bytes().splitlines() if line]
+    return [json.loads(line) for line in text(path).splitlines() if line.strip()]
 
 
 def in_child(work: Any) -> int:
@@ -43,16 +55,14 @@ def in_child(work: Any) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_line_is_the_event_of_the_vocabulary(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a")
+def test_a_line_is_the_event_of_the_vocabulary(ledger: Ledger) -> None:
     ledger.write("ack", "ok", "id-1", {"tag": "t"})
-    text = Path(ledger.path).read_text()
-    assert text == Event.from_record(json.loads(text)).to_line() + "\n"
+    line = text(ledger.path).decode()
+    assert line == Event.from_record(json.loads(line)).to_line() + "\n"
     assert Path(ledger.path).name.startswith(f"worker-a.{os.getpid()}.")
 
 
-def test_threads_number_their_events_without_gaps_and_in_the_order_of_time(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a")
+def test_threads_number_their_events_without_gaps_and_in_the_order_of_time(ledger: Ledger) -> None:
     threads = [
         threading.Thread(target=lambda: [ledger.write("started", None, "x", {}) for _ in range(500)]) for _ in range(8)
     ]
@@ -65,8 +75,7 @@ def test_threads_number_their_events_without_gaps_and_in_the_order_of_time(tmp_p
     assert [event["t"] for event in found] == sorted(event["t"] for event in found)
 
 
-def test_a_forked_child_writes_its_own_file(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a")
+def test_a_forked_child_writes_its_own_file(ledger: Ledger, tmp_path: Path) -> None:
     ledger.write("hello", None, None, {})
     parents = ledger.path
 
@@ -83,8 +92,7 @@ def test_a_forked_child_writes_its_own_file(tmp_path: Path) -> None:
     assert [(event["n"], event["pid"] == os.getpid()) for event in theirs] == [(0, False)]
 
 
-def test_a_fork_in_the_middle_of_a_write_does_not_block_the_child(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a")
+def test_a_fork_in_the_middle_of_a_write_does_not_block_the_child(ledger: Ledger) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -106,8 +114,7 @@ def test_a_fork_in_the_middle_of_a_write_does_not_block_the_child(tmp_path: Path
     thread.join()
 
 
-def test_a_signal_handler_may_write_while_its_thread_is_writing(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a")
+def test_a_signal_handler_may_write_while_its_thread_is_writing(ledger: Ledger) -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: ledger.write("signal", None, None, {}) and None)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     try:
@@ -122,7 +129,8 @@ def test_a_signal_handler_may_write_while_its_thread_is_writing(tmp_path: Path) 
     assert sorted(event["n"] for event in found) == list(range(len(found)))
 
 
-def test_no_event_is_lost_by_a_kill_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_no_event_is_lost_by_a_kill_at_any_moment(tmp_path: Path, mapped: bool) -> None:
     """A child says how many events it has written, by a pipe, after each; it is killed at a random moment."""
     chance, torn = random.Random(20261121), 0
     for round_ in range(KILLS):
@@ -131,7 +139,7 @@ def test_no_event_is_lost_by_a_kill_at_any_moment(tmp_path: Path) -> None:
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            ledger = Ledger(str(folder), "worker:a")
+            ledger = Ledger(str(folder), "worker:a", mapped=mapped)
             for number in range(1_000_000):
                 ledger.write("started", None, f"task-{number}", {"name": "x" * 150})
                 os.write(write, b".")
@@ -144,7 +152,7 @@ def test_no_event_is_lost_by_a_kill_at_any_moment(tmp_path: Path) -> None:
             promised += len(more)
         os.close(read)
         (path,) = folder.iterdir()
-        *whole, tail = path.read_bytes().split(b"\n")
+        *whole, tail = text(path).split(b"\n")
         torn += bool(tail)
         assert [json.loads(line)["n"] for line in whole] == list(range(len(whole)))
         assert len(whole) >= promised
@@ -172,31 +180,36 @@ def test_what_cannot_be_written_shows_as_a_gap_and_harms_nobody(tmp_path: Path) 
     assert end == b""
 
 
-def test_a_daemon_that_closes_all_files_does_not_get_events_into_its_own(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a")
+def test_a_daemon_that_closes_all_files_does_not_get_events_into_its_own(ledger: Ledger) -> None:
     ledger.write("hello", None, None, {})
     number = ledger._file
     assert number is not None
     ours, theirs = socket.socketpair()
     os.close(number)
     os.dup2(theirs.fileno(), number)
-    ledger.write("started", None, "x", {})
+    for _ in range(2 * STEP // 100):  # a mapped file needs its number once it has to grow
+        ledger.write("started", None, "x", {})
     ours.setblocking(False)
     try:
         leaked = ours.recv(100)
     except BlockingIOError:
         leaked = b""
     assert leaked == b""
-    assert [event["kind"] for event in lines(ledger.path)] == ["hello", "started"]
+    assert [event["n"] for event in lines(ledger.path)] == list(range(1 + 2 * STEP // 100))
+    assert identity(theirs.fileno()) == identity(number)
     os.close(number)
     ours.close()
     theirs.close()
 
 
-def test_long_strings_are_cut_and_odd_values_do_no_harm(tmp_path: Path) -> None:
+def identity(number: int) -> tuple[int, int]:
+    status = os.fstat(number)
+    return status.st_dev, status.st_ino
+
+
+def test_long_strings_are_cut_and_odd_values_do_no_harm(ledger: Ledger) -> None:
     assert len(clip("x" * 1000)) == LONGEST
     assert clip("-b redis://me:s3cret@host/0") == "-b redis://me:***@host/0"
-    ledger = Ledger(str(tmp_path), "worker:a")
     ledger.write("started", None, "x", {"odd": object(), "surrogate": "\udc80", "newline": "a\nb"})
     (event,) = lines(ledger.path)
     assert event["attrs"]["newline"] == "a\nb"

@@ -1,11 +1,13 @@
-"""One file a process, one ``write(2)`` an event: what was written before a SIGKILL is never lost.
+"""One file a process, each event put there at once: what was written before a SIGKILL is never lost.
 
-The file is opened O_APPEND and never shared: a process killed inside a write leaves a torn last line, which must
-not be glued to somebody else's. After a fork the child opens its own.
+By one ``write(2)`` an event, or through memory (:mod:`.mapped`). The file is opened O_APPEND and never shared: a
+process killed inside a write leaves a torn last line, which must not be glued to somebody else's. After a fork the
+child opens its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +15,8 @@ from _thread import RLock  # gevent does not replace this one
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
+
+from .mapped import Mapped
 
 #: A longer string of an event is cut: events stay small, since a kill tears large writes.
 LONGEST = 200
@@ -70,11 +74,14 @@ class Ledger:
 
     :param folder: where ledgers lie; must exist.
     :param source: whom the events are about, ``worker:a``.
+    :param mapped: write through memory where that can be, which costs less; for a process that has one ledger for
+        life, since what is mapped stays so. A reader on another machine sees it when the file system thinks fit.
     """
 
-    def __init__(self, folder: str, source: str) -> None:
+    def __init__(self, folder: str, source: str, *, mapped: bool = False) -> None:
         self.folder = folder
         self.source = source
+        self._may_map = mapped
         self._heads: dict[tuple[str, str | None], str] = {}
         self._file: int | None = None
         self.open()
@@ -87,15 +94,19 @@ class Ledger:
         self._pid = f',"pid":{self.pid},"n":'
         self.n = 0
         self._torn = False
+        self._mapped: Mapped | None = None
         name = f"{self.source.replace(':', '-').replace('/', '-')}.{self.pid}.{monotonic_ns()}.ndjson"
         self.path = f"{self.folder}/{name}"
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(self.path, flags, 0o644)
-            self._identity = self._stat(self._file)
-            self._end = os.lseek(self._file, 0, os.SEEK_END)
+            self._file = file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._identity = self._stat(file)
+            self._end = os.lseek(file, 0, os.SEEK_END)
         except OSError:
             self._file = None
+            return
+        if self._may_map and hasattr(os, "posix_fallocate"):
+            with contextlib.suppress(OSError):
+                self._mapped = Mapped(file)
 
     def close(self) -> None:
         """Close the file, unless somebody closed it already and the number belongs to another file now."""
@@ -123,23 +134,47 @@ class Ledger:
                 end = f',"attrs":{text}}}\n'
         whose = f',"task":{_quote(str(task))}' if task is not None else ""
         with self._lock:
-            t, n, file = monotonic_ns(), self.n, self._file
+            t, n = monotonic_ns(), self.n
             self.n = n + 1
-            if file is None:
-                return t, n
             line = f'{{"t":{t}{head}{whose}{self._pid}{n}{end}'.encode("utf-8", "backslashreplace")
-            try:
-                # Daemons close every file they did not open; the number may since belong to a socket of the user's.
-                if not self._is_ours(file):
-                    self._file = file = self._reopen()
-                if self._torn:
-                    line = b"\n" + line
-                written = os.write(file, line)
-                self._end += written
-                self._torn = written < len(line)
-            except OSError:
-                self._torn = True
+            size, mapped = len(line), self._mapped
+            while mapped is not None:
+                at = mapped.at
+                after = at + size
+                if after <= mapped.room:
+                    # No call from reading `at` to here: a signal's handler, which may write too, runs after calls.
+                    mapped.at = after
+                    mapped.memory[at:after] = line
+                    return t, n
+                mapped = self._grown(size)
+            self._append(line)
         return t, n
+
+    def _grown(self, size: int) -> Mapped | None:
+        """The mapped file with room for *size* bytes more; None: from now on lines are written."""
+        mapped = self._mapped
+        if mapped is not None:
+            try:
+                mapped.grow(self._ours(), size)
+            except OSError:
+                self._mapped = None
+                mapped.finish()
+                with contextlib.suppress(OSError):
+                    self._end = os.lseek(self._ours(), 0, os.SEEK_END)
+        return self._mapped
+
+    def _append(self, line: bytes) -> None:
+        if self._file is None:
+            return
+        try:
+            file = self._ours()
+            if self._torn:
+                line = b"\n" + line
+            written = os.write(file, line)
+            self._end += written
+            self._torn = written < len(line)
+        except OSError:
+            self._torn = True
 
     def _head(self, kind: str, phase: str | None) -> str:
         """What the lines of such events have in common, from source to phase."""
@@ -156,19 +191,21 @@ class Ledger:
         record["pid"] = self.pid
         return record
 
-    def _is_ours(self, file: int) -> bool:
-        """Whether the number still means our file: it stands where our last write, the only ones there are, left it.
+    def _ours(self) -> int:
+        """The number of our file. Daemons close every file they did not open; it may be a socket of the user's since.
 
-        `fstat` would be certain and costs five times as much: Linux marks the times of a file as read, and then the
-        next write has to store new ones (1.3 µs beside the call's own 0.6 µs, Linux 6.18).
+        The file is ours where it stands as our last write left it. `fstat` would be certain and costs five times as
+        much: Linux marks the times of a file as read, and then the next write has to store new ones (1.3 µs beside
+        the call's own 0.6 µs, Linux 6.18).
+
+        :raises OSError: it is not, and cannot be opened again.
         """
-        try:
-            return os.lseek(file, 0, os.SEEK_CUR) == self._end
-        except OSError:
-            return False
-
-    def _reopen(self) -> int:
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        file = self._file
+        if file is not None:
+            with contextlib.suppress(OSError):
+                if os.lseek(file, 0, os.SEEK_CUR) == self._end:
+                    return file
+        self._file = file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._identity = self._stat(file)
         self._end = os.lseek(file, 0, os.SEEK_END)
         return file
