@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pytest_celery_chaos.errors import ChaosError, ScenarioError, StoredRunError
+from pytest_celery_chaos.errors import ChaosError, ScenarioError, ServerNotFound, StoredRunError
 
 if TYPE_CHECKING:
+    from pytest_celery_chaos.brokers.spec import Server
     from pytest_celery_chaos.engine.plan import Plan
     from pytest_celery_chaos.history.verdict import Verdict
     from pytest_celery_chaos.values import Provider
@@ -235,15 +236,27 @@ def _servers_exist(plans: Sequence[Plan], provider: str | None) -> None:
     """Find every server, or the engine that has it, before anything is started. Raises ServerNotFound."""
     from pytest_celery_chaos.brokers.find import find
 
-    specs = [spec for plan in plans if not plan.skip for spec in (plan.broker, plan.backend) if spec is not None]
     preferred: Provider = "container" if provider == "container" else "local"
-    local = [spec for spec in specs if spec.runs_in(preferred) == "local"]
-    for server, version, path in dict.fromkeys((spec.server, spec.version, spec.path) for spec in local):
-        find(server, version, path)
-    if any(spec.runs_in(preferred) == "container" for spec in specs):
-        from pytest_celery_chaos.system.engine import connect
+    needed: dict[tuple[Server, str | None, str | None] | None, dict[str, None]] = {}  # None: the engine
+    for plan in plans:
+        for spec in (plan.broker, plan.backend):
+            if spec is not None and not plan.skip:
+                what = (spec.server, spec.version, spec.path) if spec.runs_in(preferred) == "local" else None
+                needed.setdefault(what, {})[str(plan.file)] = None
+    for what, files in needed.items():
+        try:
+            if what is not None:
+                find(*what)
+            else:
+                from pytest_celery_chaos.system.engine import connect
 
-        connect()
+                connect()
+        except ServerNotFound as error:
+            hint = error.hint
+            if len(files) < len({plan.file for plan in plans}):
+                names = " or ".join(Path(file).name.removesuffix(".chaos.yaml") for file in files)
+                hint = f"{hint}; or leave out what needs it: -k 'not ({names})'"
+            raise ServerNotFound(error.what, where=error.where or next(iter(files)), hint=hint) from None
 
 
 def _judged_again(folder: Path) -> tuple[str, Verdict]:

@@ -167,3 +167,23 @@ def answer_of_schema(chaos: Run) -> dict[str, Any]:
 
     found: dict[str, Any] = json.loads(chaos("schema").stdout)
     return found
+
+
+def test_who_needs_what_is_not_there_is_named_and_can_be_left_out(
+    write: Callable[..., None], chaos: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("holds")
+    text = (folder / "holds.chaos.yaml").read_text()
+    for name, more in {"contained": "provider: container", "also-contained": "provider: container"}.items():
+        (folder / f"{name}.chaos.yaml").write_text(text.replace("workers:", f"broker: {{{more}}}\nworkers:"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/nobody.sock")
+    done = chaos("run", ".")
+    assert done.returncode == 2
+    assert "also-contained.chaos.yaml: no container engine answers" in done.stderr
+    assert "-k 'not (also-contained or contained)'" in done.stderr
+    assert "Traceback" not in done.stderr
+    left = chaos("run", ".", "-k", "not (also-contained or contained)")
+    assert left.returncode == 0, left.stdout + left.stderr
+    assert "1 as recorded" in left.stdout
+    (folder / "holds.chaos.yaml").unlink()
+    assert "leave out" not in chaos("run", ".").stderr
