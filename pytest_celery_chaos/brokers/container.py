@@ -204,18 +204,16 @@ class ContainerServer(RedisServer):
         from docker.types import EndpointConfig
 
         if self._volume is None:
-            self._volume = self._engine.volume()
+            self._volume = self._engine.volume(str(DATA))
         network = self._engine.network
         return self._engine.testcontainers.create(
             self.image,
             command=[str(self._shared / f"{self.port}.conf"), *self.arguments],
             ports=None if self._engine.direct else {str(self.port): ("127.0.0.1", self.port)},
             labels=self._engine.labels,
-            volumes={
-                self._volume.name: {"bind": str(DATA), "mode": "rw"},
-                # At the same place inside: the socket is the same path for both.
-                str(self._shared): {"bind": str(self._shared), "mode": "rw"},
-            },
+            mounts=[self._volume],
+            # At the same place inside: the socket is the same path for both.
+            volumes={str(self._shared): {"bind": str(self._shared), "mode": "rw"}},
             network=network.name,
             mem_limit=self.spec.mem_limit,
             memswap_limit=self.spec.mem_limit,  # the same: no swap, in which it would only become slow
@@ -290,7 +288,7 @@ class ContainerServer(RedisServer):
         volume, self._volume = self._volume, None
         if volume is not None:
             with self._told("remove the volume of"), already_gone():
-                volume.remove(force=True)
+                self._engine.docker.api.remove_volume(volume["Source"], force=True)
 
     def _bury(self) -> None:
         """Nothing outlives the main process of a container."""

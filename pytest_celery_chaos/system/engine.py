@@ -108,9 +108,11 @@ class Engine:
             self._given += 1
             return _subnet(self.network)[_FIRST + self._given]
 
-    def volume(self) -> Any:
-        """A new volume."""
-        return self.docker.volumes.create(f"celery-chaos-{self.label[:12]}-{uuid.uuid4().hex[:8]}", labels=self.labels)
+    def volume(self, where: str) -> Any:
+        """A new volume, mounted at *where* of the containers that it is given to; the first of them makes it."""
+        from docker.types import Mount
+
+        return Mount(where, f"celery-chaos-{self.label[:12]}-{uuid.uuid4().hex[:8]}", labels=self.labels)
 
     def newest(self, repository: str) -> str | None:
         """The highest version among the tags that the engine has of an image; None where it has none."""
