@@ -95,12 +95,12 @@ def server_binary() -> Binary:
     return binaries[0]
 
 
-def wait_for(probe: Callable[[], Any], what: str, *, pause: float = PAUSE) -> Any:
+def wait_for(probe: Callable[[], Any], what: str, *, pause: float = PAUSE, patience: float = PATIENCE) -> Any:
     """Ask until the answer is true, as a script by hand would."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + patience
     while not (answer := probe()):
         if time.monotonic() > ends:
-            raise TimeoutError(f"{what}: nothing after {PATIENCE:g} s")
+            raise TimeoutError(f"{what}: nothing after {patience:g} s")
         time.sleep(pause)
     return answer
 
