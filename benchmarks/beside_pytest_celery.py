@@ -17,7 +17,8 @@ next     the same for the second test: its servers and its worker are as fresh, 
 
 `container` has a backend of its own, as pytest-celery has; `one server` is the harness as it is by itself, with
 results in another database of the broker. `local` is without containers, with a backend of its own as well. The exit
-code is 1 where `first` or `next` is above a goal.
+code is 1 where `next`, a fresh environment, is above a goal. `first` has no goal: it adds what a session makes once, and
+the import of Celery alone, by whoever runs a worker first, takes about as long as the goal of `local` allows for all.
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ def main() -> int:
                     ratio = median(values) / base[column]
                     figures[profile][case] |= {column: median(values), f"{column} ratio": ratio}
                     line += f"{median(values):9.0f} {spread(values):>12} {ratio:6.3f}"
-                    if case in GOALS and column != "process" and ratio > GOALS[case]:
+                    if case in GOALS and column == "next" and ratio > GOALS[case]:
                         above.append(f"{profile} {case} {column}: {ratio:.3f}, and {GOALS[case]:g} is the goal")
                 lines.append(line)
     if asked.json:
