@@ -17,8 +17,9 @@ next     the same for the second test: its servers and its worker are as fresh, 
 
 `container` has a backend of its own, as pytest-celery has; `one server` is the harness as it is by itself, with
 results in another database of the broker. `local` is without containers, with a backend of its own as well. The exit
-code is 1 where `next`, a fresh environment, is above a goal. `first` has no goal: it adds what a session makes once, and
-the import of Celery alone, by whoever runs a worker first, takes about as long as the goal of `local` allows for all.
+code is 1 where `next`, a fresh environment, is above a goal. `first` has no goal: it adds what a session makes once,
+and the import of Celery alone, by whoever runs a worker first, takes about as long as the goal of `local` allows for
+all.
 """
 
 from __future__ import annotations

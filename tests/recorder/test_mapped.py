@@ -58,17 +58,31 @@ def test_where_a_file_system_cannot_it_is_written(
 def test_when_its_space_is_used_up_lines_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped, "SPACE", mapped.STEP)
     ledger = Ledger(str(tmp_path), "worker:a", mapped=True)
-    file = ledger._file
     with Tail(tmp_path) as tail:
         for number in range(MANY):
             write(ledger, 1)
             assert [event.n for event in tail.read()] == [number]
         assert not tail.broken
-    assert ledger._file == file
     events, header = read_ledgers(tmp_path)
     assert [event.n for event in events] == list(range(MANY))
     assert not header.torn
     assert not header.broken
+
+
+@pytest.mark.parametrize("space", [mapped.STEP, mapped.SPACE])
+def test_a_file_that_has_got_its_number_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: int
+) -> None:
+    monkeypatch.setattr(mapped, "SPACE", space)
+    ledger = Ledger(str(tmp_path), "worker:a", mapped=True)
+    number = ledger._file
+    assert number is not None
+    os.close(number)
+    with (tmp_path / "theirs").open("wb") as theirs:
+        assert theirs.fileno() == number
+        write(ledger, 2 * MANY)
+    assert (tmp_path / "theirs").stat().st_size == 0
+    assert [event["n"] for event in lines(ledger.path)] == list(range(2 * MANY))
 
 
 def test_a_full_disk_shows_as_a_gap_and_ends_nobody(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 
 from .mapped import Mapped
 
+#: Where no file stands.
+_UNKNOWN = -1
 #: A longer string of an event is cut: events stay small, since a kill tears large writes.
 LONGEST = 200
 
@@ -154,13 +156,16 @@ class Ledger:
         """The mapped file with room for *size* bytes more; None: from now on lines are written."""
         mapped = self._mapped
         if mapped is not None:
+            file = self._file
             try:
-                mapped.grow(self._ours(), size)
+                if file is None or self._stat(file) != self._identity:
+                    file = self._reopen()
+                mapped.grow(file, size)
             except OSError:
                 self._mapped = None
+                self._end = _UNKNOWN
+            if self._mapped is None:  # or a signal's handler has found that out in between
                 mapped.finish()
-                with contextlib.suppress(OSError):
-                    self._end = os.lseek(self._ours(), 0, os.SEEK_END)
         return self._mapped
 
     def _append(self, line: bytes) -> None:
@@ -205,6 +210,10 @@ class Ledger:
             with contextlib.suppress(OSError):
                 if os.lseek(file, 0, os.SEEK_CUR) == self._end:
                     return file
+        return self._reopen()
+
+    def _reopen(self) -> int:
+        # The old number is left as it is: a signal's handler that breaks in here may be about to write there.
         self._file = file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._identity = self._stat(file)
         self._end = os.lseek(file, 0, os.SEEK_END)
