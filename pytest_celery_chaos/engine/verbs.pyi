@@ -113,7 +113,9 @@ class Verbs:
         when: When | None = None,
         for_: Duration | None = None,
     ) -> None:
-        """Freeze a process with SIGSTOP: its sockets stay open and nobody answers. Heals with SIGCONT."""
+        """Freeze a process and its children with SIGSTOP: their sockets stay open, nobody answers. Heals with
+        SIGCONT.
+        """
 
     def resume(
         self,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_celery_chaos.clients.beat import Beat
 from pytest_celery_chaos.errors import StartFailed, UsageError, WaitExpired
+from pytest_celery_chaos.system import wait
+from pytest_celery_chaos.system.tree import stands_still
 from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, Duration, SignalName, WorkerRef
 from pytest_celery_chaos.workers.recorded import STOP_SIGNALS, Recorded
 
@@ -188,7 +190,7 @@ def pause(
     client: ClientRef | None = None,
     beat: BeatRef | None = None,
 ) -> Heal | None:
-    """Freeze a process with SIGSTOP: its sockets stay open and nobody answers. Heals with SIGCONT.
+    """Freeze a process and its children with SIGSTOP: their sockets stay open, nobody answers. Heals with SIGCONT.
 
     :param worker: the worker, by name.
     :param broker: the server, by name, instead of a worker.
@@ -198,6 +200,8 @@ def pause(
     victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
     if isinstance(victim, Recorded):
         victim.kill(signals.SIGSTOP, ending=False)
+        pid = victim.pid
+        wait.until(lambda: stands_still(pid), what=f"{victim.source} to stand still", timeout=5.0, every=0.001)
         return lambda: _thaw(victim)
     victim.pause()
     return lambda: victim.resume() if victim.alive else None

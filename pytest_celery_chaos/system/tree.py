@@ -46,3 +46,26 @@ def group_of(pid: int) -> int:
     with contextlib.suppress(ProcessLookupError):
         return os.getpgid(pid)
     return 0
+
+
+def stands_still(pid: int) -> bool:
+    """Whether a process to whose group SIGSTOP was sent has stopped, and all of the group that descends from it.
+
+    The signal is sent before it has its effect: who runs on another processor goes on until that is interrupted. One
+    that cannot be interrupted (D: a fork by vfork whose child has stopped) does nothing either.
+    """
+    group = group_of(pid)
+    return all(_state(each) in "TtZXD" for each in [pid, *descendants(pid)] if group_of(each) == group)
+
+
+def _state(pid: int) -> str:
+    """The state of a process as a letter: R, if any of its threads runs; X, if it is gone."""
+    states = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/stat", "rb") as file:
+                states.append(file.read().rpartition(b")")[2].split()[0].decode())
+    for letter in "RS":
+        if letter in states:
+            return letter
+    return states[0] if states else "X"
