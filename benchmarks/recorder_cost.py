@@ -21,7 +21,7 @@ import argparse
 import functools
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from common import (
@@ -45,10 +45,19 @@ from pytest_celery_chaos.history.ledger import Tail
 from pytest_celery_chaos.workers.recorded import recorded_environment
 
 WARM = 200
+#: Blocks of a switched worker that are not counted.
+WARM_BLOCKS = 4
+#: What a no-op took of a worker, in microseconds, where the goal was set.
+NO_OP = {"solo": 714, "prefork": 889}
 
 
-#: Of a no-op task, where the goal was set.
-GOALS = {"solo": 180 / 714, "prefork": 180 / 889}
+def recorder(server: HandServer, folder: Path, late: bool, extra: Mapping[str, str]) -> tuple[Gate, dict[str, str]]:
+    """What a recorded worker needs: the page of moments, which holds none, and its environment."""
+    ledgers = folder / "ledgers"
+    ledgers.mkdir()
+    settings = {"broker_url": server.url(0), "result_backend": server.url(1), "task_acks_late": late}
+    gate = Gate(folder, lambda *args, **kwargs: None)  # type: ignore[arg-type, return-value]
+    return gate, recorded_environment("worker:a", ledgers=ledgers, control=folder, settings=settings, extra=extra)
 
 
 def switched(binary: Binary, base: Path, pool: str, tasks: int, late: bool) -> dict[str, list[float]]:
@@ -57,20 +66,12 @@ def switched(binary: Binary, base: Path, pool: str, tasks: int, late: bool) -> d
 
     server = HandServer(binary, base)
     folder = base / str(server.port)
-    for name in ("ledgers", "blocks"):
-        (folder / name).mkdir(parents=True)
-    more = {"BENCHMARK_BLOCKS": str(folder / "blocks"), "PYTHONPATH": str(Path(__file__).parent)}
+    blocks = folder / "blocks"
+    blocks.mkdir(parents=True)
+    more = {"BENCHMARK_BLOCKS": str(blocks), "PYTHONPATH": str(Path(__file__).parent)}
     if pool == "prefork":
         more["BENCHMARK_MAIN"] = "1"
-    settings = {"broker_url": server.url(0), "result_backend": server.url(1), "task_acks_late": late}
-    gate = Gate(folder, lambda *args, **kwargs: None)  # type: ignore[arg-type, return-value]
-    env = recorded_environment(
-        "worker:a",
-        ledgers=folder / "ledgers",
-        control=folder,
-        settings=settings,
-        extra={**hand_environment(base, server), **more},
-    )
+    gate, env = recorder(server, folder, late, {**hand_environment(base, server), **more})
     fill(server, tasks)
     results = Redis.from_url(server.url(1))
     argv = ["switched:app" if each == "celery_chaos_tasks:app" else each for each in worker_line(pool)]
@@ -81,21 +82,23 @@ def switched(binary: Binary, base: Path, pool: str, tasks: int, late: bool) -> d
         gate.close()
         results.close()
         server.kill()
-    found: dict[str, list[float]] = {"without": [], "added": [], "nothing": []}
     processes = []
-    for path in (folder / "blocks").iterdir():
-        rows = [(line[0] == "1", float(line[2:])) for line in path.read_text().splitlines()][4:]
-        processes.append(rows if rows[0][0] else rows[1:])  # recorded, without, recorded …
-    for blocks in zip(*processes, strict=False):  # of each process the blocks of the same tasks, nearly
-        assert len({recorded for recorded, _ in blocks}) == 1
-    sums = [sum(spent for _, spent in blocks) for blocks in zip(*processes, strict=False)]
-    for at in range(1, len(sums) - 1, 2):
-        found["without"].append(sums[at])
-    for at in range(2, len(sums) - 2, 2):
-        found["added"].append(sums[at] - (sums[at - 1] + sums[at + 1]) / 2)
-    for at in range(3, len(sums) - 3, 4):
-        found["nothing"].append(sums[at] - (sums[at - 2] + sums[at + 2]) / 2)
-    return found
+    for path in blocks.iterdir():
+        rows = [line.split() for line in path.read_text().splitlines()][WARM_BLOCKS:]
+        processes.append(rows if rows[0][0] == "1" else rows[1:])
+    # Of each process the blocks of the same tasks, nearly: recorded, without, recorded …
+    together = list(zip(*processes, strict=False))
+    assert all({recorded for recorded, _ in each} == {"10"[at % 2]} for at, each in enumerate(together))
+    sums = [sum(float(spent) for _, spent in each) for each in together]
+
+    def beyond(at: int, neighbours: int) -> float:
+        return sums[at] - (sums[at - neighbours] + sums[at + neighbours]) / 2
+
+    return {
+        "without": sums[1::2],
+        "added": [beyond(at, 1) for at in range(2, len(sums) - 1, 2)],
+        "nothing": [beyond(at, 2) for at in range(3, len(sums) - 2, 4)],
+    }
 
 
 def per_task(binary: Binary, base: Path, pool: str, tasks: int, late: bool, *, recorded: bool) -> float:
@@ -104,15 +107,11 @@ def per_task(binary: Binary, base: Path, pool: str, tasks: int, late: bool, *, r
 
     server = HandServer(binary, base)
     folder = base / str(server.port)
-    (folder / "ledgers").mkdir(parents=True)
+    folder.mkdir()
     env = hand_environment(base, server)
-    settings = {"broker_url": server.url(0), "result_backend": server.url(1)}
-    if late:
-        # By hand too: an application's own variable would do, so the built-in one is given it on the command line.
-        settings["task_acks_late"] = True  # type: ignore[assignment]
     if recorded:
-        gate = Gate(folder, lambda *args, **kwargs: None)  # type: ignore[arg-type, return-value]
-        env = recorded_environment("worker:a", ledgers=folder / "ledgers", control=folder, settings=settings, extra=env)
+        gate, env = recorder(server, folder, late, env)
+    # By hand too: an application's own variable would do, so the built-in one is given it on the command line.
     options = ["--", "task.acks_late=true"] if late and not recorded else []
     fill(server, tasks)
     results = Redis.from_url(server.url(1))
@@ -181,7 +180,7 @@ def main() -> int:
             added = median(found["added"])
             ratio = added / median(found["without"])
             figures[pool] = {row: median(values) for row, values in found.items()} | {"ratio": ratio}
-            goal = f", goal {GOALS[pool]:.2f}" if pool in GOALS else ""
+            goal = f", goal {asked.limit / NO_OP[pool]:.2f}" if pool in NO_OP else ""
             lines.append(
                 f"{pool:8} the recorder adds {added:.0f} µs a task, {added / asked.limit:.2f} of the goal of "
                 f"{asked.limit:g}; {ratio:.3f} of what a no-op takes{goal}"

@@ -26,8 +26,7 @@ class Switch:
         self.recorded = True
         self.begun = time.process_time_ns()
         self.recorder: Any = None
-        self.hooks: list[tuple[Any, str, Any, Any]] = []
-        self.absent: Any = None
+        self.hooks: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.out = Path(os.environ["BENCHMARK_BLOCKS"], str(os.getpid())).open("a", buffering=1)  # noqa: SIM115
 
     def task(self) -> None:
@@ -41,20 +40,15 @@ class Switch:
     def turn(self) -> None:
         from celery_chaos_recorder import patches, record  # type: ignore[import-not-found]
 
-        if not self.hooks:
-            first = {(id(owner), name): (owner, name, original) for owner, name, original in reversed(patches._done)}
-            self.hooks = [(*each, each[0].__dict__[each[1]]) for each in first.values()]
-            self.absent = patches._ABSENT
-            self.recorder = record._recorder
         self.recorded = not self.recorded
-        for owner, name, original, ours in self.hooks:
-            if self.recorded:
-                setattr(owner, name, ours)
-            elif original is self.absent:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        record._recorder = self.recorder if self.recorded else None
+        if self.recorded:
+            for hook in self.hooks.values():
+                patches.put(*hook)
+            record._recorder = self.recorder
+        else:
+            self.hooks = {(id(owner), name): (owner, name, owner.__dict__[name]) for owner, name, _ in patches._done}
+            patches.undo()
+            self.recorder, record._recorder = record._recorder, None
 
 
 _switches: dict[int, Switch] = {}

@@ -235,6 +235,7 @@ def server_in(ini: Path | None) -> str | None:
 def _servers_exist(plans: Sequence[Plan], provider: str | None) -> None:
     """Find every server, or the engine that has it, before anything is started. Raises ServerNotFound."""
     from pytest_celery_chaos.brokers.find import find
+    from pytest_celery_chaos.scenario.discover import SUFFIX
 
     preferred: Provider = "container" if provider == "container" else "local"
     needed: dict[tuple[Server, str | None, str | None] | None, dict[str, None]] = {}  # None: the engine
@@ -254,7 +255,7 @@ def _servers_exist(plans: Sequence[Plan], provider: str | None) -> None:
         except ServerNotFound as error:
             hint = error.hint
             if len(files) < len({plan.file for plan in plans}):
-                names = " or ".join(Path(file).name.removesuffix(".chaos.yaml") for file in files)
+                names = " or ".join(Path(file).name.removesuffix(SUFFIX) for file in files)
                 hint = f"{hint}; or leave out what needs it: -k 'not ({names})'"
             raise ServerNotFound(error.what, where=error.where or next(iter(files)), hint=hint) from None
 

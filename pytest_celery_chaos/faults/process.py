@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_celery_chaos.clients.beat import Beat
 from pytest_celery_chaos.errors import StartFailed, UsageError, WaitExpired
-from pytest_celery_chaos.system import wait
-from pytest_celery_chaos.system.tree import stands_still
 from pytest_celery_chaos.values import BeatRef, BrokerRef, ClientRef, Duration, SignalName, WorkerRef
 from pytest_celery_chaos.workers.recorded import STOP_SIGNALS, Recorded
 
@@ -198,11 +196,6 @@ def pause(
     :param beat: the beat, by name.
     """
     victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
-    if isinstance(victim, Recorded):
-        victim.kill(signals.SIGSTOP, ending=False)
-        pid = victim.pid
-        wait.until(lambda: stands_still(pid), what=f"{victim.source} to stand still", timeout=5.0, every=0.001)
-        return lambda: _thaw(victim)
     victim.pause()
     return lambda: victim.resume() if victim.alive else None
 
@@ -222,11 +215,7 @@ def resume(
     :param client: the client, by name.
     :param beat: the beat, by name.
     """
-    victim = _victim(run, worker=worker, broker=broker, client=client, beat=beat)
-    if isinstance(victim, Recorded):
-        victim.kill(signals.SIGCONT, ending=False)
-    else:
-        victim.resume()
+    _victim(run, worker=worker, broker=broker, client=client, beat=beat).resume()
 
 
 def _victim(run: Run, **named: str | None) -> Recorded | RedisServer:
@@ -279,8 +268,3 @@ def _ended(victim: Recorded | RedisServer, child: Child | None) -> None:
     if child is not None and victim.child is child:
         with contextlib.suppress(WaitExpired):
             child.wait(_GONE_WITHIN)
-
-
-def _thaw(victim: Recorded) -> None:
-    if victim.alive:
-        victim.kill(signals.SIGCONT, ending=False)

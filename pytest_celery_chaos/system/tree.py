@@ -25,8 +25,8 @@ def children_of(pid: int) -> list[int]:
 
 def parent_of(pid: int) -> int:
     """The parent of *pid*, 0 when there is none."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])
+    with contextlib.suppress(OSError):
+        return int(_stat(f"/proc/{pid}")[1])
     return 0
 
 
@@ -63,9 +63,15 @@ def _state(pid: int) -> str:
     states = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/stat", "rb") as file:
-                states.append(file.read().rpartition(b")")[2].split()[0].decode())
+            with contextlib.suppress(OSError):
+                states.append(_stat(f"/proc/{pid}/task/{task}")[0].decode())
     for letter in "RS":
         if letter in states:
             return letter
     return states[0] if states else "X"
+
+
+def _stat(folder: str) -> list[bytes]:
+    """What the kernel tells of a process or thread, behind its name, which may hold anything: state, parent …"""
+    with open(f"{folder}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()

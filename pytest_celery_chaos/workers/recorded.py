@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pytest_celery_chaos.errors import StartFailed, UsageError
+from pytest_celery_chaos.system import wait
+from pytest_celery_chaos.system.tree import stands_still
 
 if TYPE_CHECKING:
     from pytest_celery_chaos.system.keeper import Child
@@ -191,6 +193,16 @@ class Recorded:
             child.signal_pid(children[0], number)
         else:
             child.signal(number, group=target == "group")
+
+    def pause(self) -> None:
+        """Freeze its process group (SIGSTOP) and return when it stands."""
+        pid = self.pid
+        self.kill(signal.SIGSTOP, ending=False)
+        wait.until(lambda: stands_still(pid), what=f"{self.source} to stand still", timeout=5.0, every=0.001)
+
+    def resume(self) -> None:
+        """Let a paused process go on (SIGCONT)."""
+        self.kill(signal.SIGCONT, ending=False)
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines of the process's log, for messages."""

@@ -6,8 +6,7 @@ Where a claim proved false the test says what was found: it fails when a later v
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,26 +19,6 @@ kombu = pytest.importorskip("kombu")
 
 #: As the guide has them.
 OPTIONS = {"retry_on_timeout": True, "max_retries": 3, "socket_keepalive": True}
-
-
-@pytest.fixture
-def refusing() -> Iterator[tuple[str, list[int]]]:
-    """The address of something that hangs up on everybody, and how often it has (in a list of one)."""
-    hung_up = [0]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def hang_up() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                hung_up[0] += 1
-                connection.close()
-
-        threading.Thread(target=hang_up, daemon=True).start()
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0", hung_up
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def application(address: str, options: dict[str, Any] | None = None) -> Any:
@@ -89,16 +68,19 @@ def broadcast(app: Any) -> None:
 
 
 @pytest.fixture
-def attempts(refusing: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def attempts(refusing: tuple[int, list[Any]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """How many connections it takes somebody to give up; no time passes between them."""
     monkeypatch.setattr("kombu.utils.functional.sleep", lambda seconds: None)
-    address, hung_up = refusing
+    port, came = refusing
 
     def attempts(ask: Callable[[Any], None], **options: Any) -> int:
-        before = hung_up[0]
-        with application(address, options) as app, pytest.raises(kombu.exceptions.OperationalError):
+        before = len(came)
+        with (
+            application(f"redis://127.0.0.1:{port}/0", options) as app,
+            pytest.raises(kombu.exceptions.OperationalError),
+        ):
             ask(app)
-        return hung_up[0] - before
+        return len(came) - before
 
     return attempts
 

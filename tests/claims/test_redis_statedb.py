@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,28 +112,6 @@ def test_an_address_of_another_kind_is_passed_over_in_silence(address: str, capl
     with caplog.at_level(logging.DEBUG):
         assert not RedisStatePersistence(SimpleNamespace(), redis_statedb=address).enabled
     assert not caplog.records
-
-
-@pytest.fixture
-def refusing() -> Iterator[tuple[int, list[Any]]]:
-    """A server that hangs up on everybody, and the list of who came."""
-    came: list[Any] = []
-    with socket.create_server(("127.0.0.1", ports.free_port())) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, address = server.accept()
-                except OSError:
-                    return
-                came.append(address)
-                connection.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1], came
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 def test_a_failed_read_and_a_failed_write_are_not_tried_again(refusing: tuple[int, list[Any]]) -> None:

@@ -174,8 +174,8 @@ def test_who_needs_what_is_not_there_is_named_and_can_be_left_out(
 ) -> None:
     write("holds")
     text = (folder / "holds.chaos.yaml").read_text()
-    for name, more in {"contained": "provider: container", "also-contained": "provider: container"}.items():
-        (folder / f"{name}.chaos.yaml").write_text(text.replace("workers:", f"broker: {{{more}}}\nworkers:"))
+    for name in ("contained", "also-contained"):
+        (folder / f"{name}.chaos.yaml").write_text(text.replace("workers:", "broker: {provider: container}\nworkers:"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/nobody.sock")
     done = chaos("run", ".")
     assert done.returncode == 2

@@ -15,9 +15,7 @@ from pytest_celery_chaos.history.store import read_ledgers
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder import mapped
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.ledger import Ledger
 
-from .test_ledger import in_child, lines, text
-
-MANY = 2 * mapped.STEP // 100
+from .test_ledger import MANY, in_child, lines, text
 
 
 def write(ledger: Ledger, count: int) -> None:
@@ -25,20 +23,26 @@ def write(ledger: Ledger, count: int) -> None:
         ledger.write("started", None, "x" * 40, {})
 
 
-def test_it_takes_disk_step_by_step_and_is_read_as_it_grows(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "worker:a", mapped=True)
-    with Tail(tmp_path) as tail:
+def read_as_it_grows(folder: Path) -> Ledger:
+    """A new ledger of many events, each of which is read at once, and all again at the end."""
+    ledger = Ledger(str(folder), "worker:a", mapped=True)
+    with Tail(folder) as tail:
         for number in range(MANY):
             write(ledger, 1)
             assert [event.n for event in tail.read()] == [number]
         assert not tail.broken
-    size = Path(ledger.path).stat().st_size
-    assert size % mapped.STEP == 0
-    assert size - mapped.STEP < len(text(ledger.path)) <= size
-    events, header = read_ledgers(tmp_path)
+    events, header = read_ledgers(folder)
     assert [event.n for event in events] == list(range(MANY))
     assert not header.torn
     assert not header.broken
+    return ledger
+
+
+def test_it_takes_disk_step_by_step_and_is_read_as_it_grows(tmp_path: Path) -> None:
+    ledger = read_as_it_grows(tmp_path)
+    size = Path(ledger.path).stat().st_size
+    assert size % mapped.STEP == 0
+    assert size - mapped.STEP < len(text(ledger.path)) <= size
 
 
 @pytest.mark.parametrize("cannot", [OSError("no such device"), ValueError("too long")])
@@ -57,16 +61,7 @@ def test_where_a_file_system_cannot_it_is_written(
 
 def test_when_its_space_is_used_up_lines_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped, "SPACE", mapped.STEP)
-    ledger = Ledger(str(tmp_path), "worker:a", mapped=True)
-    with Tail(tmp_path) as tail:
-        for number in range(MANY):
-            write(ledger, 1)
-            assert [event.n for event in tail.read()] == [number]
-        assert not tail.broken
-    events, header = read_ledgers(tmp_path)
-    assert [event.n for event in events] == list(range(MANY))
-    assert not header.torn
-    assert not header.broken
+    read_as_it_grows(tmp_path)
 
 
 @pytest.mark.parametrize("space", [mapped.STEP, mapped.SPACE])

@@ -18,8 +18,6 @@ from typing import Any
 
 from .mapped import Mapped
 
-#: Where no file stands.
-_UNKNOWN = -1
 #: A longer string of an event is cut: events stay small, since a kill tears large writes.
 LONGEST = 200
 
@@ -86,6 +84,7 @@ class Ledger:
         self._may_map = mapped
         self._heads: dict[tuple[str, str | None], str] = {}
         self._file: int | None = None
+        self._mapped: Mapped | None = None
         self.open()
 
     def open(self) -> None:
@@ -96,7 +95,6 @@ class Ledger:
         self._pid = f',"pid":{self.pid},"n":'
         self.n = 0
         self._torn = False
-        self._mapped: Mapped | None = None
         name = f"{self.source.replace(':', '-').replace('/', '-')}.{self.pid}.{monotonic_ns()}.ndjson"
         self.path = f"{self.folder}/{name}"
         try:
@@ -112,7 +110,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file, unless somebody closed it already and the number belongs to another file now."""
-        file, self._file = self._file, None
+        file, self._file, self._mapped = self._file, None, None
         if file is not None and self._stat(file) == self._identity:
             os.close(file)
 
@@ -158,21 +156,25 @@ class Ledger:
         if mapped is not None:
             file = self._file
             try:
+                # Certain here: no write has moved the file, so any that was just opened stands where it does.
                 if file is None or self._stat(file) != self._identity:
                     file = self._reopen()
                 mapped.grow(file, size)
             except OSError:
                 self._mapped = None
-                self._end = _UNKNOWN
+                self._end = -1  # where no file stands: whose the number is, is not known
             if self._mapped is None:  # or a signal's handler has found that out in between
                 mapped.finish()
         return self._mapped
 
     def _append(self, line: bytes) -> None:
-        if self._file is None:
+        file = self._file
+        if file is None:
             return
         try:
-            file = self._ours()
+            # Daemons close every file they did not open; the number may since belong to a socket of the user's.
+            if not self._is_ours(file):
+                file = self._reopen()
             if self._torn:
                 line = b"\n" + line
             written = os.write(file, line)
@@ -196,21 +198,16 @@ class Ledger:
         record["pid"] = self.pid
         return record
 
-    def _ours(self) -> int:
-        """The number of our file. Daemons close every file they did not open; it may be a socket of the user's since.
+    def _is_ours(self, file: int) -> bool:
+        """Whether the number still means our file: it stands where our last write, the only ones there are, left it.
 
-        The file is ours where it stands as our last write left it. `fstat` would be certain and costs five times as
-        much: Linux marks the times of a file as read, and then the next write has to store new ones (1.3 µs beside
-        the call's own 0.6 µs, Linux 6.18).
-
-        :raises OSError: it is not, and cannot be opened again.
+        `fstat` would be certain and costs five times as much: Linux marks the times of a file as read, and then the
+        next write has to store new ones (1.3 µs beside the call's own 0.6 µs, Linux 6.18).
         """
-        file = self._file
-        if file is not None:
-            with contextlib.suppress(OSError):
-                if os.lseek(file, 0, os.SEEK_CUR) == self._end:
-                    return file
-        return self._reopen()
+        try:
+            return os.lseek(file, 0, os.SEEK_CUR) == self._end
+        except OSError:
+            return False
 
     def _reopen(self) -> int:
         # The old number is left as it is: a signal's handler that breaks in here may be about to write there.

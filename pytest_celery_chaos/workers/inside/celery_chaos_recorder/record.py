@@ -25,11 +25,10 @@ class Recorder:
 
     :param role: ``main``, ``child`` (forked from a recorded process), ``spawned`` (a new interpreter started by
         one), ``test`` (the test process itself).
-    :param mapped: see :class:`Ledger`.
     """
 
-    def __init__(self, folder: str, source: str, control: str | None, role: str, *, mapped: bool = False) -> None:
-        self.ledger = Ledger(folder, source, mapped=mapped)
+    def __init__(self, folder: str, source: str, control: str | None, role: str) -> None:
+        self.ledger = Ledger(folder, source, mapped=role != "test")  # a test process has a ledger for each test
         self.role = role
         self.names: dict[str, str] = {}
         self._older_names: dict[str, str] = {}
@@ -119,12 +118,12 @@ def await_fork() -> None:
     versions()  # known in each fork
 
 
-def begin(folder: str, source: str, control: str | None, role: str, *, mapped: bool = False) -> None:
+def begin(folder: str, source: str, control: str | None, role: str) -> None:
     """Open the ledger of this process and say hello; again after every fork."""
     global _recorder, _forks_watched, _waiting
     if _recorder is None:
         waiting, _waiting = _waiting, None
-        _recorder = Recorder(folder, source, control, role, mapped=mapped)
+        _recorder = Recorder(folder, source, control, role)
         for kind, phase, task, attrs in waiting or ():
             _recorder.write(kind, phase, task, **attrs)
         if not _forks_watched:
@@ -139,7 +138,7 @@ def begin_from_environment() -> None:
     pid = str(os.getpid())
     role = "main" if os.environ.setdefault(FIRST, pid) == pid else "spawned"
     folder, source = os.environ["CELERY_CHAOS_LEDGERS"], os.environ.get("CELERY_CHAOS_SOURCE", "worker:?")
-    begin(folder, source, os.environ.get("CELERY_CHAOS_CONTROL"), role, mapped=True)
+    begin(folder, source, os.environ.get("CELERY_CHAOS_CONTROL"), role)
 
 
 def end() -> None:
