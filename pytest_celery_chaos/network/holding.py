@@ -24,12 +24,12 @@ class Page(Gate):
 
     def changed(self) -> bool:
         """Whether it has been written since it was last read."""
-        return self._page[:8] != self._seen
+        return self.page[:8] != self.seen
 
     def moments(self, source: str) -> list[Moment]:
         """What is armed on *source*: a moment that names no link is the recorders'."""
         self._read()
-        every = (rule for kind, rules in self._rules.items() if kind.startswith("wire_") for rule in rules)
+        every = (rule for kind, rules in self.armed.items() if kind.startswith("wire_") for rule in rules)
         return [rule for rule in every if rule.source == source]
 
     def ask(self, loop: Loop, held: Held, moments: Sequence[Moment], event: dict[str, Any]) -> None:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_celery_chaos.history.event import Event
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder import record
-from pytest_celery_chaos.workers.inside.celery_chaos_recorder.ledger import LONGEST, Ledger, clip
+from pytest_celery_chaos.workers.inside.celery_chaos_recorder.ledger import LONGEST, Ledger, clip, clipped
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.mapped import STEP
 from pytest_celery_chaos.workers.inside.celery_chaos_recorder.record import MOST_IDS
 
@@ -222,6 +224,21 @@ def run(code: str, folder: Path, **env: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+ODD = st.sampled_from(
+    ["é" * (LONGEST + 1), "redis://:secret@here", [1, None, 'a"b'], {"a": [0.5]}, -0.0, True, False, None]
+)
+
+
+@settings(deadline=None)
+@given(attrs=st.dictionaries(st.sampled_from("abc"), ODD | st.integers() | st.text(max_size=9), max_size=3))
+def test_attributes_are_read_as_what_the_gate_is_told(tmp_path_factory: pytest.TempPathFactory, attrs: Any) -> None:
+    ledger = Ledger(str(tmp_path_factory.mktemp("ledgers")), "worker:a")
+    ledger.write("store", "ok", None, attrs)
+    ledger.close()
+    (event,) = lines(ledger.path)
+    assert event.get("attrs", {}) == json.loads(json.dumps(clipped(attrs)))
 
 
 def test_a_python_that_never_imports_celery_writes_nothing(tmp_path: Path) -> None:

@@ -59,15 +59,19 @@ class Gate:
     """The rules that are armed now, and the wait at one of them.
 
     :param folder: has ``control`` (see :meth:`rules` for its layout) and ``gate.sock``.
+
+    :ivar page: ``control``, as it is now.
+    :ivar seen: its generation when it was last read.
+    :ivar armed: the rules that it had then, by kind.
     """
 
     def __init__(self, folder: str) -> None:
         self._socket = f"{folder}/gate.sock"
-        self._seen = b"\0" * 8
-        self._rules: dict[str, list[Rule]] = {}
+        self.seen = b"\0" * 8
+        self.armed: dict[str, list[Rule]] = {}
         file = os.open(f"{folder}/control", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._page = mmap.mmap(file, 0, prot=mmap.PROT_READ)
+            self.page = mmap.mmap(file, 0, prot=mmap.PROT_READ)
         finally:
             os.close(file)
 
@@ -76,9 +80,9 @@ class Gate:
 
         The page: a generation (u64 LE, odd while the page is being written), a length (u32 LE), a JSON array.
         """
-        if self._page[:8] != self._seen:
+        if self.page[:8] != self.seen:
             self._read()
-        return self._rules.get(kind, ())
+        return self.armed.get(kind, ())
 
     def match(
         self, kind: str, phase: str | None, source: str, task: str | None, name: str | None, ids: Sequence[str]
@@ -88,7 +92,7 @@ class Gate:
         return [rule for rule in rules if rule.matches(phase, source, task, name, ids)] if rules else []
 
     def _read(self) -> None:
-        page = self._page
+        page = self.page
         for _ in range(_READS):
             before = page[:8]
             if not before[0] & 1:
@@ -98,7 +102,7 @@ class Gate:
                     found: dict[str, list[Rule]] = {}
                     for record in json.loads(text) if text else ():
                         found.setdefault(record["kind"], []).append(Rule(record))
-                    self._rules, self._seen = found, before
+                    self.armed, self.seen = found, before
                     return
             os.sched_yield()
 

@@ -56,6 +56,8 @@ class _Now(local):
 
 
 _now = _Now()
+#: Those of all threads that are pushing.
+_pushing: list[_Publish] = []
 
 
 def _create_task_sender(original: Method) -> Method:
@@ -139,12 +141,14 @@ def _put(original: Method) -> Method:
             return original(self, *args, **kwargs)
         publish.attempts += 1
         publish.sent, publish.pushing = 0, True
+        _pushing.append(publish)
         try:
             result = original(self, *args, **kwargs)
         except BaseException as error:
             publish.doubtful += publish.sent > _is_answer(error)
             raise
         finally:
+            _pushing.remove(publish)
             publish.pushing = False
         publish.pushes += 1
         return result
@@ -160,8 +164,8 @@ def _is_answer(error: BaseException) -> bool:
 
 def _send_packed_command(original: Method) -> Method:
     def send_packed_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-        publish = _now.publish
-        if publish is not None and publish.pushing:
+        # A worker sends some ten commands a task here, and seldom any while a message is pushed.
+        if _pushing and (publish := _now.publish) is not None and publish.pushing:
             first = command if isinstance(command, (str, bytes)) else next(iter(command), b"")
             start = first[:80].encode() if isinstance(first, str) else bytes(first[:80])
             if b"LPUSH" in start or b"PUBLISH" in start:

@@ -13,8 +13,9 @@ from .record import emit, hold
 
 Method = Callable[..., Any]
 
-#: The socket of each channel's BRPOP connection that has been reported.
-_reported: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+#: A channel's attribute: the socket of its BRPOP connection that has been reported. Asked for at every BRPOP, and a
+#: WeakKeyDictionary is slow to ask.
+_REPORTED = "__celery_chaos_reported__"
 
 
 def _append(original: Method) -> Method:
@@ -96,12 +97,12 @@ def _report_connection(channel: Any) -> None:
     sock = getattr(connection, "_sock", None)
     if sock is None:
         return
-    known = _reported.get(channel)
+    known = getattr(channel, _REPORTED, None)
     if known is not None and known() is sock:
         return
     if not any(map(_holds_tasks, channel.active_queues)):
         return
-    _reported[channel] = weakref.ref(sock)
+    setattr(channel, _REPORTED, weakref.ref(sock))
     emit("consuming", address=_address(sock.getsockname), peer=_address(sock.getpeername))
 
 

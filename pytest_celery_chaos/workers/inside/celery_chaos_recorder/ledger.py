@@ -91,6 +91,7 @@ class Ledger:
         """Start a new file for the process that calls. The one that was inherited is left to its owner."""
         self.close()
         self._lock = RLock()  # a fork may have copied it while another thread held it
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self.pid = os.getpid()
         self._pid = f',"pid":{self.pid},"n":'
         self.n = 0
@@ -117,9 +118,10 @@ class Ledger:
     def write(self, kind: str, phase: str | None, task: str | None, attrs: dict[str, Any]) -> tuple[int, int]:
         """Write one event with the next number and the time of now, and return its time and number.
 
-        *attrs* are written :func:`clipped`. All in one function and by hand, and looked at only once they are text:
-        inside a worker each further call costs several times of what it costs in a loop of its own, since between two
-        events Celery's code has taken the processor's caches.
+        *attrs*, whose keys are identifiers, are written :func:`clipped`. All in one function and by hand: inside a
+        worker each further call costs several times of what it costs in a loop of its own, since between two events
+        Celery's code has taken the processor's caches. For the same reason a value of the common types is not handed
+        to the JSON encoder, and the lock is not asked for by ``with``.
         """
         try:
             head = self._heads[kind, phase]
@@ -127,13 +129,23 @@ class Ledger:
             head = self._heads[kind, phase] = self._head(kind, phase)
         end = "}\n"
         if attrs:
-            text = _encode(attrs)
-            if len(text) > LONGEST or "://" in text or "null" in text:  # something to cut, redact or leave out
-                text = _encode(attrs) if (attrs := clipped(attrs)) else ""
+            text = ""
+            for key, value in attrs.items():
+                if value.__class__ is str:
+                    if len(value) > LONGEST or "://" in value:
+                        value = clip(value)
+                    text = f'{text},"{key}":{_quote(value)}'
+                elif value is False:
+                    text = f'{text},"{key}":false'
+                elif value.__class__ is int:
+                    text = f'{text},"{key}":{value}'
+                elif value is not None:
+                    text = f'{text},"{key}":{_encode(clip(value))}'
             if text:
-                end = f',"attrs":{text}}}\n'
+                end = f',"attrs":{{{text[1:]}}}}}\n'
         whose = f',"task":{_quote(str(task))}' if task is not None else ""
-        with self._lock:
+        self._acquire()
+        try:
             t, n = monotonic_ns(), self.n
             self.n = n + 1
             line = f'{{"t":{t}{head}{whose}{self._pid}{n}{end}'.encode("utf-8", "backslashreplace")
@@ -148,6 +160,8 @@ class Ledger:
                     return t, n
                 mapped = self._grown(size)
             self._append(line)
+        finally:
+            self._release()
         return t, n
 
     def _grown(self, size: int) -> Mapped | None:

@@ -66,13 +66,19 @@ class Recorder:
         self.names[task] = name
 
     def hold(
-        self, kind: str, phase: str | None, task: str | None, ids: Sequence[str], record: dict[str, Any] | None
+        self,
+        kind: str,
+        phase: str | None,
+        task: str | None,
+        name: str | None,
+        ids: Sequence[str],
+        record: dict[str, Any] | None,
     ) -> None:
         """Wait, if a rule says so; *record* is the event that was written, None for one that never is."""
         gate = self.gate
         if gate is None:
             return
-        name = self.name_of(task)
+        name = name or self.name_of(task)
         rules = gate.match(kind, phase, self.ledger.source, task, name, ids)
         if not rules:
             return
@@ -185,21 +191,21 @@ def emit(
         if _waiting is not None:
             _waiting.append((kind, phase, task, attrs))
         return
-    if name:
+    if name and kind in _WITH_NAME:
+        attrs["name"] = name
         if task and task not in recorder.names:
             recorder.remember(task, name)
-        if kind in _WITH_NAME:
-            attrs["name"] = name
     if ids:
         attrs["ids"] = list(ids[:MOST_IDS])
         if len(ids) > MOST_IDS:
             attrs["ids_in_all"] = len(ids)
     try:
         t, n = recorder.ledger.write(kind, phase, task, attrs)
-        # Asked here first, for the sake of the many events that nothing is armed at.
-        if holds and recorder.gate is not None and recorder.gate.rules(kind):
+        gate = recorder.gate
+        # The page is looked at here first, for the sake of the many events at which nothing at all is armed.
+        if holds and gate is not None and (gate.armed or gate.page[:8] != gate.seen) and gate.rules(kind):
             record = {**recorder.ledger.record(t, kind, phase, task), "n": n, "attrs": clipped(attrs)}
-            recorder.hold(kind, phase, task, ids, record)
+            recorder.hold(kind, phase, task, name, ids, record)
     except Exception as error:
         _complain(recorder, error)
 
@@ -210,7 +216,7 @@ def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
     if recorder is not None and recorder.gate is not None:
         try:
             if recorder.gate.rules(kind):
-                recorder.hold(kind, phase, task, (), None)
+                recorder.hold(kind, phase, task, None, (), None)
         except Exception as error:
             _complain(recorder, error)
 
