@@ -52,6 +52,18 @@ class _Answer:
         self.reply: dict[str, Any] | None = None
 
 
+def _temporary() -> list[str]:
+    """Where temporary folders may be made, best first; ``/tmp`` in the place of a path that is too long.
+
+    As :func:`tempfile.gettempdir` looks for one. Not by it: it tries with a file of its own, which stays where its
+    process is killed just then.
+    """
+    named = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
+    bases = [tempfile.tempdir] if tempfile.tempdir else [*named, "/tmp", "/var/tmp"]
+    paths = [os.fspath(Path(base).absolute()) for base in bases if base]
+    return list(dict.fromkeys(path if len(path) <= _SHORT else "/tmp" for path in paths))
+
+
 class Keeper:
     """Starts the keeper process, in a session of its own; about 20 ms.
 
@@ -194,17 +206,19 @@ class Keeper:
         return bool(self._ask(do, key=child.key, sig=int(sig), **more).get("sent"))
 
     def temp_folder(self) -> Path:
-        """Make a folder with a short path, removed when this keeper closes or its owner dies."""
-        base = Path(tempfile.gettempdir()).absolute()
-        if len(os.fspath(base)) > _SHORT:
-            base = Path("/tmp")
-        reply = self._ask("folder", base=os.fspath(base))
-        if "error" in reply:
-            raise StartFailed(
-                f"no temporary folder in {base}: {reply['error']}", hint="set TMPDIR to a folder of yours"
-            )
-        self._folders.append(Path(reply["path"]))
-        return self._folders[-1]
+        """Make a folder with a short path, removed when this keeper closes or its owner dies.
+
+        :raises StartFailed: none of the folders that :mod:`tempfile` would take can be written to.
+        """
+        refused = {}
+        for base in _temporary():
+            reply = self._ask("folder", base=base)
+            if "error" not in reply:
+                self._folders.append(Path(reply["path"]))
+                return self._folders[-1]
+            refused[base] = reply["error"]
+        reasons = "; ".join(f"{base}: {error}" for base, error in refused.items())
+        raise StartFailed(f"no temporary folder can be made in {reasons}", hint="set TMPDIR to a folder of yours")
 
     def remove_folder(self, folder: Path) -> None:
         """Remove a folder of :meth:`temp_folder` now, in a session of many runs; nothing may use it any more."""

@@ -339,6 +339,19 @@ def test_a_temporary_folder_has_room_for_a_unix_socket(
     assert tmp_path.exists(), "only what was made here is removed"
 
 
+def test_a_temporary_folder_is_made_where_one_can_be(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, short_folder: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(short_folder / "none"))
+    monkeypatch.setenv("TEMP", str(short_folder))
+    assert keeper.temp_folder().parent == short_folder
+    assert len(list(short_folder.iterdir())) == 1, "and nothing else was tried there"
+    monkeypatch.setattr("tempfile.tempdir", str(short_folder / "none"))
+    with pytest.raises(StartFailed, match=rf"no temporary folder can be made in {short_folder}/none: .*No such file"):
+        keeper.temp_folder()
+
+
 def test_a_keeper_that_is_killed_takes_its_children_along(tmp_path: Path) -> None:
     keeper = Keeper()
     script = Script(keeper, tmp_path)
