@@ -104,7 +104,9 @@ def _store_result(original: Method) -> Method:
         # STARTED is no result: the point `store` is the write of an outcome.
         holds = state != "STARTED"
         emit("store", "invoke", task_id, holds=holds, state=state)
-        part = _part(result, kwargs.get("request")) if holds else {}
+        part = membership(kwargs.get("request")) if holds else {}
+        if part:  # of a group: which part it is, and what its result comes to
+            part["digest"] = digest(result)
         try:
             stored = original(self, task_id, result, state, *args, **kwargs)
         except BaseException as error:
@@ -116,12 +118,6 @@ def _store_result(original: Method) -> Method:
         return stored
 
     return store_result
-
-
-def _part(result: Any, request: Any) -> dict[str, Any]:
-    """Of a part of a group: which it is, and what its result comes to."""
-    part = membership(request)
-    return {**part, "digest": digest(result)} if part else part
 
 
 def patch(module: ModuleType) -> None:

@@ -20,8 +20,6 @@ _REPORTED = "__celery_chaos_reported__"
 
 def _append(original: Method) -> Method:
     def append(self: Any, message: Any, delivery_tag: str) -> Any:
-        if not is_redis(self.channel):
-            return original(self, message, delivery_tag)
         task, name = message_task(message)
         attrs = message_attrs(message)
         emit("popped", None, task, name=name, **attrs)
@@ -39,8 +37,6 @@ def _settle(kind: str) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         def settle(self: Any, delivery_tag: str, *args: Any, **kwargs: Any) -> Any:
-            if not is_redis(self.channel):
-                return original(self, delivery_tag, *args, **kwargs)
             task, name = message_task(self._delivered.get(delivery_tag))
             attrs: dict[str, Any] = {"tag": delivery_tag}
             if kind == "reject":
@@ -60,13 +56,13 @@ def _settle(kind: str) -> Callable[[Method], Method]:
 
 
 def _base_only(make: Callable[[Method], Method]) -> Callable[[Method], Method]:
-    """For ``virtual.QoS``, which Redis uses itself only with ``ack_emulation: false``."""
+    """For ``virtual.QoS``, which is other transports', too; Redis uses it itself only with ``ack_emulation: false``."""
 
     def make_base(original: Method) -> Method:
         recorded = make(original)
 
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            itself = type(self).__module__ == "kombu.transport.virtual.base"
+            itself = type(self).__module__ == "kombu.transport.virtual.base" and is_redis(self.channel)
             return (recorded if itself else original)(self, *args, **kwargs)
 
         return method

@@ -213,12 +213,13 @@ def emit(
 def hold(kind: str, phase: str | None = None, task: str | None = None) -> None:
     """Wait if armed, at an event that is never written (``pop``: there is one every second)."""
     recorder = _recorder
-    if recorder is not None and recorder.gate is not None:
-        try:
-            if recorder.gate.rules(kind):
-                recorder.hold(kind, phase, task, None, (), None)
-        except Exception as error:
-            _complain(recorder, error)
+    if recorder is None or (gate := recorder.gate) is None or not (gate.armed or gate.page[:8] != gate.seen):
+        return
+    try:
+        if gate.rules(kind):
+            recorder.hold(kind, phase, task, None, (), None)
+    except Exception as error:
+        _complain(recorder, error)
 
 
 def _is_of_a_signal(error: Exception) -> bool:
