@@ -48,9 +48,13 @@ def _give_call(cls: Any) -> None:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = own.__get__(self) if own is not None else super(cls, self).__call__
         request = self.request_stack.top
-        if request is None or not _from_a_message(self, request) or id(request) in _running:
+        # Not from a message: called directly, or from a body, where the second request on the stack copies the first.
+        if request is None or request.called_directly or request.is_eager or len(self.request_stack) > 1:
             return inner(*args, **kwargs)
-        _running.add(id(request))
+        this = id(request)
+        if this in _running:
+            return inner(*args, **kwargs)
+        _running.add(this)
         try:
             emit("started", None, request.id, name=self.name, **_request_attrs(request))
             try:
@@ -61,15 +65,10 @@ def _give_call(cls: Any) -> None:
             emit("returned", None, request.id, name=self.name)
             return result
         finally:
-            _running.discard(id(request))
+            _running.discard(this)
 
     setattr(__call__, _MARK, True)
     cls.__call__ = __call__
-
-
-def _from_a_message(task: Any, request: Any) -> bool:
-    """False where the body is called from a body: the second request on the stack is a copy of the first."""
-    return not (request.called_directly or request.is_eager or len(task.request_stack) > 1)
 
 
 def _request_attrs(request: Any) -> dict[str, Any]:

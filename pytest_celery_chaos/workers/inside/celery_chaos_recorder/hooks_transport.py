@@ -55,14 +55,14 @@ def _settle(kind: str) -> Callable[[Method], Method]:
     return make
 
 
-def _base_only(make: Callable[[Method], Method]) -> Callable[[Method], Method]:
+def _base_only(base: Any, make: Callable[[Method], Method]) -> Callable[[Method], Method]:
     """For ``virtual.QoS``, which is other transports', too; Redis uses it itself only with ``ack_emulation: false``."""
 
     def make_base(original: Method) -> Method:
         recorded = make(original)
 
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            itself = type(self).__module__ == "kombu.transport.virtual.base" and is_redis(self.channel)
+            itself = type(self) is base and is_redis(self.channel)
             return (recorded if itself else original)(self, *args, **kwargs)
 
         return method
@@ -152,7 +152,8 @@ def patch(module: ModuleType) -> None:
         wrap(module, "MultiChannelPoller.maybe_check_brpop_health", brpop, optional=True)
         wrap(module, "MultiChannelPoller.maybe_check_subclient_health", pubsub, optional=True)
         return
-    wrap(module, "QoS.append", _base_only(_append))
-    wrap(module, "QoS.ack", _base_only(_settle("ack")))
-    wrap(module, "QoS.reject", _base_only(_settle("reject")))
+    base = getattr(module, "QoS", None)
+    wrap(module, "QoS.append", _base_only(base, _append))
+    wrap(module, "QoS.ack", _base_only(base, _settle("ack")))
+    wrap(module, "QoS.reject", _base_only(base, _settle("reject")))
     wrap(module, "Channel.basic_qos", _basic_qos)
