@@ -84,9 +84,9 @@ def test_a_paused_client_goes_on_when_it_is_resumed(runs: Runs) -> None:
         "- get: {task: job}\nexpect: [executions: {task: job, exactly: 1}]"
     )
     assert ran.verdict.value == "holds", ran
-    (heal,) = ran.history.of("heal", "ok")
+    (heal,) = ran.history.of("heal", "invoke")
     (publish,) = ran.history.of("publish", "invoke")
-    assert heal.t - 5e6 < publish.t
+    assert heal.t < publish.t  # by its ok, which comes when the client is seen to run, it may have published
 
 
 def test_workers_that_use_unix_sockets_fall_quiet(runs: Runs) -> None:
